@@ -1,0 +1,47 @@
+# Each command makes its own environment first: .venv, with the versions of
+# requirements/constraints.txt. The first time compiles mmcv (about 8 minutes on 2 cores).
+#   make demo  ARGS="..."   train the example detector, evaluate it, draw its boxes
+#   make test  ARGS="..."   the tests, but for the slow ones
+#   make setup PYTHON=...   only the environment
+
+PYTHON ?= python3.11 python3 python
+ARGS ?=
+PY := .venv/bin/python
+
+export PYTHON
+
+.PHONY: help setup demo test test-slow lint format clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo       train the example detector, evaluate it, draw its boxes'
+	@echo 'make test       run the tests, but for the slow ones'
+	@echo 'make test-slow  run the slow tests'
+	@echo 'make lint       check the code (ruff, mypy); make format mends what it can'
+	@echo 'make setup      only make the environment .venv'
+	@echo 'make clean      remove what builds and tests left (not .venv, data/ and work_dirs/)'
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	@$(PY) tools/demo.py $(ARGS)
+
+test: setup
+	@$(PY) -m pytest -m 'not slow' $(ARGS)
+
+test-slow: setup
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: setup
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Makes .venv with the versions of requirements/constraints.txt and this package, editable.
+# Says nothing and takes no time when that is already done. Called by `make setup`.
+#   PYTHON=/path/to/python3.11   the interpreter to build .venv from
+#   MAX_JOBS=N                   compilers to run side by side (default: all cores)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+CONSTRAINTS=requirements/constraints.txt
+EXTRAS=demo,cpu,export,dev
+STAMP=.venv/.setup-done
+LOG=.venv/setup.log
+PY=.venv/bin/python
+
+# What .venv was made from. Scripts in a .venv name its path, so a moved checkout needs a new one.
+fingerprint() { { pwd -P; cat "$CONSTRAINTS" setup.py pyproject.toml scripts/setup.sh; } | cksum; }
+
+done_already() {
+    [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] && [ -x "$PY" ]
+}
+
+say() { echo "setup: $*" >&2; }
+
+# fail WHAT-WENT-WRONG WHAT-TO-DO
+fail() {
+    say "error: $1"
+    say "       $2"
+    exit 1
+}
+
+# step TITLE HINT COMMAND... : runs quietly, shows the end of the log if it fails.
+step() {
+    local title=$1 hint=$2 start=$SECONDS
+    shift 2
+    say "$title"
+    echo "=== $title: $*" >>"$LOG"
+    if ! "$@" >>"$LOG" 2>&1; then
+        grep -v '^WARNING: Location' "$LOG" | tail -n 25 | sed 's/^/    | /' >&2
+        fail "failed after $((SECONDS - start)) s: $title" "$hint (whole log: $LOG)"
+    fi
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.11 python3 python}; do
+        # Running it is the test: a version manager's shim may exist for a Python that does not.
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 is needed, looked for: ${PYTHON:-python3.11 python3 python}" \
+        "install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    if [ -e .venv/pyvenv.cfg ] && ! grep -q " $(pwd -P)/.venv\$" .venv/pyvenv.cfg; then
+        [ -e "$LOG" ] || fail ".venv was not made by 'make setup'" "move it away: mv .venv .venv.old"
+        say "removing .venv: the checkout was moved"
+        rm -rf .venv
+    fi
+    "$PY" -m pip --version >/dev/null 2>&1 && return
+    mkdir -p .venv
+    step "making .venv with $("$python" -V)" \
+        "Python's venv module must work (Debian: apt-get install python3.11-venv)" \
+        "$python" -m venv --clear .venv
+}
+
+pip_install() { "$PY" -m pip install -c "$CONSTRAINTS" --no-build-isolation "$@"; }
+
+# What a failed download or compile most often means.
+NETWORK="the package index must be reachable: check the network and pip's configuration"
+COMPILE="mmcv is compiled from source: it needs g++, Python's headers and about 4 GB of memory"
+
+can_compile() {
+    command -v "${CXX:-g++}" >/dev/null || fail "a C++ compiler is needed to build mmcv, '${CXX:-g++}' was not found" \
+        "install g++ (Debian: apt-get install g++) or name one: CXX=... make setup"
+    "$PY" -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null ||
+        fail "Python.h is needed to build mmcv and was not found" \
+            "install the headers of this Python (Debian: apt-get install python3.11-dev)"
+}
+
+wants_cuda() {
+    "$PY" - <<'EOF'
+import sys, torch
+from torch.utils.cpp_extension import CUDA_HOME
+if not torch.cuda.is_available():
+    sys.exit(1)
+if CUDA_HOME is None:
+    print('setup: a GPU is there but no nvcc: mmcv gets CPU operators only', file=sys.stderr)
+    sys.exit(1)
+EOF
+}
+
+# mmcv's compiled operators fit this torch (and have CUDA kernels if wanted).
+mmcv_works() {
+    "$PY" - <<'EOF'
+import os
+from mmcv.ops import MultiScaleDeformableAttention, get_compiling_cuda_version
+if os.environ.get('FORCE_CUDA') == '1' and get_compiling_cuda_version() == 'not available':
+    raise SystemExit('mmcv was compiled without CUDA')
+EOF
+}
+
+install_mmcv() {
+    export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}"
+    if wants_cuda; then export FORCE_CUDA=1; fi
+    mmcv_works >>"$LOG" 2>&1 && return
+    can_compile
+    step "installing mmcv (compiled the first time: about 8 minutes on 2 cores; then cached by pip)" \
+        "$COMPILE" pip_install --no-deps mmcv
+    mmcv_works >>"$LOG" 2>&1 && return
+    # pip keeps the wheel under the source's name alone: it may be of another torch, or without CUDA.
+    step "compiling mmcv again: pip's cached build does not fit this torch" "$COMPILE" \
+        rebuild_mmcv
+    step "checking mmcv's operators" "$COMPILE" mmcv_works
+}
+
+rebuild_mmcv() {
+    "$PY" -m pip cache remove 'mmcv-*' || true
+    pip_install --force-reinstall --no-deps mmcv
+}
+
+# opencv-python needs the system's graphics libraries, which servers often lack.
+install_opencv() {
+    "$PY" -c 'import cv2' >>"$LOG" 2>&1 && return
+    step "replacing opencv-python by its headless build (system graphics libraries are missing)" \
+        "$NETWORK" swap_opencv
+    step "checking OpenCV" "import cv2 must work; see the message above" "$PY" -c 'import cv2'
+}
+
+swap_opencv() {
+    "$PY" -m pip uninstall -y opencv-python opencv-python-headless
+    pip_install --no-deps opencv-python-headless
+}
+
+main() {
+    done_already && return
+    mkdir -p .venv
+    # Two `make`s at once: the second waits, then finds everything done.
+    if command -v flock >/dev/null; then
+        exec 9>.setup-lock
+        flock 9
+        done_already && return
+    fi
+    make_venv
+    : >"$LOG"
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+    # Order matters: mmcv's setup script imports torch and pkg_resources, and what comes without
+    # its dependencies (--no-deps) must not bring back the OpenCV build that was just replaced.
+    step "installing build tools" "$NETWORK" pip_install setuptools wheel ninja psutil
+    step "installing PyTorch (the largest download)" "$NETWORK" pip_install torch
+    step "installing MMEngine" "$NETWORK" pip_install mmengine packaging pillow
+    install_opencv
+    install_mmcv
+    step "installing mmdetr_plugin, MMDetection and the extras $EXTRAS" "$NETWORK" \
+        pip_install -e ".[$EXTRAS]"
+    install_opencv
+    step "checking that everything imports" "see the message above" \
+        "$PY" -c 'import cv2, mmcv.ops, mmdet, pycocotools.mask, scipy'
+    fingerprint >"$STAMP"
+    say "done in $SECONDS s"
+}
+
+main

@@ -1,0 +1,104 @@
+"""Packaging of mmdetr_plugin.
+
+OpenMMLab packages carry their configs, tools and model index in `<package>/.mim`, where mim and
+`mmengine.Config` (`mmdetr_plugin::name.py`) look for them. The files live at the top of the
+repository, so building copies them into the package and an editable install links to them.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = 'mmdetr_plugin'
+MIM_CONTENTS = ('configs', 'tools', 'model-index.yml')
+
+# mmdetr_plugin/compat.py holds the same bounds and says them readably when they do not hold.
+INSTALL_REQUIRES = [
+    'torch>=2.1',
+    'mmengine>=0.10.0,<1.0',
+    'mmcv>=2.1.0,<2.2',
+    'mmdet>=3.3.0,<4.0',
+    'scipy>=1.9',
+    'pycocotools>=2.0.6',
+]
+EXTRAS_REQUIRE = {
+    'demo': ['scikit-learn>=1.2', 'matplotlib>=3.6', 'pillow>=9.0'],
+    'cpu': ['numba>=0.57'],
+    'export': ['onnx>=1.14', 'onnxruntime>=1.15'],
+    'dev': ['pytest>=8', 'ruff>=0.5', 'mypy>=1.8', 'pre-commit>=3.5', 'build>=1.0', 'wheel'],
+}
+
+
+def read_version() -> str:
+    """The version, read without importing the package (its requirements may be missing)."""
+    text = (ROOT / PACKAGE / 'version.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
+
+
+class BuildWithMim(build_py):
+    """Puts MIM_CONTENTS into `.mim`: as copies in a build, as links in an editable install."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            self._fill(ROOT / PACKAGE / '.mim', self._link)
+        else:
+            self._fill(Path(self.build_lib) / PACKAGE / '.mim', self._copy)
+
+    def _fill(self, target: Path, put) -> None:
+        # Start empty: a config that was renamed must not survive from the last build.
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in MIM_CONTENTS:
+            put(ROOT / name, target / name)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        if source.is_dir():
+            ignore = shutil.ignore_patterns('__pycache__', '*.pyc', '.*')
+            shutil.copytree(source, target, ignore=ignore)
+        else:
+            shutil.copy2(source, target)
+
+    @classmethod
+    def _link(cls, source: Path, target: Path) -> None:
+        try:
+            target.symlink_to(os.path.relpath(source, target.parent), source.is_dir())
+        except OSError:  # Windows without the right to make links
+            cls._copy(source, target)
+
+
+setup(
+    name=PACKAGE,
+    version=read_version(),
+    description='The DETR family as registered parts for OpenMMLab MMDetection',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8')
+    if (ROOT / 'README.md').exists()
+    else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords='object detection, DETR, transformer, MMDetection, OpenMMLab',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['py.typed']},
+    include_package_data=False,
+    python_requires='>=3.10',
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    cmdclass={'build_py': BuildWithMim},
+    zip_safe=False,
+)
