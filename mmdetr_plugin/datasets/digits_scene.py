@@ -1,0 +1,155 @@
+"""One picture of the digits set: handwriting drawn on a crop of a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .digits_sources import Sources, absorb
+
+MAX_GLYPHS = 5
+MIN_CONTRAST = 50  # luminance levels of 255 between ink and nine tenths of what surrounds it
+MAX_OVERLAP = 0.1  # of the smaller of two boxes; ink itself never touches other ink
+
+_HEIGHT = (0.125, 0.4)  # of the picture's side: 20 to 64 pixels of 160
+_WIDTH = (0.8, 1.15)  # of the height
+_MAX_ANGLE = 12.0  # degrees; 6 and 9 stay what they are
+_INK_EDGE = (0.35, 0.7)  # resized ink from invisible to opaque; the mask starts half way
+_MAX_ZOOM = 1.6  # pixels of the photograph per pixel of the picture
+_SHAPES, _PLACES = 4, 10  # tried for one glyph before the picture does with fewer
+_COLOURS = 16  # tried at one place
+_MARGIN = 2  # pixels around the ink's box that are its surroundings and within the picture too
+_MIN_STUFF = 64  # pixels; smaller pieces of background join their neighbour
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, of RGB
+
+
+@dataclass(frozen=True)
+class Ink:
+    """One drawn glyph: its index in the source set, its digit and its (S, S) bool mask."""
+
+    glyph: int
+    digit: int
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture (S, S, 3) uint8 RGB, its glyphs, and the (S, S) stuff labels beneath them."""
+
+    image: np.ndarray
+    inks: tuple[Ink, ...]
+    stuff: np.ndarray
+
+
+def draw_scene(rng: np.random.RandomState, sources: Sources, glyphs: range, size: int) -> Scene:
+    """Draw 1 to 5 of ``glyphs`` on a ``size`` x ``size`` crop of a photograph."""
+    inks: list[Ink] = []
+    while not inks:  # a crop on which no ink can be seen is thrown away
+        image, stuff = _background(rng, sources, size)
+        boxes: list[tuple[int, int, int, int]] = []
+        taken = np.zeros((size, size), bool)
+        for _ in range(rng.randint(1, MAX_GLYPHS + 1)):
+            glyph = int(rng.choice(glyphs))
+            mask = _paste(rng, image, sources.glyphs[glyph], boxes, taken)
+            if mask is not None:
+                inks.append(Ink(glyph, int(sources.labels[glyph]), mask))
+    return Scene(np.rint(image).astype(np.uint8), tuple(inks), stuff)
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Tight ``(x1, y1, x2, y2)`` of a mask, the right and lower side exclusive."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _background(
+    rng: np.random.RandomState, sources: Sources, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square crop, perhaps mirrored: float32 RGB (S, S, 3) and its stuff labels (S, S)."""
+    which = rng.randint(len(sources.photos))
+    photo, stuff = sources.photos[which], sources.stuff[which]
+    height, width = stuff.shape
+    side = int(size * rng.uniform(1, min(_MAX_ZOOM, height / size)))
+    top, left = rng.randint(height - side + 1), rng.randint(width - side + 1)
+    step = -1 if rng.randint(2) else 1
+    crop = photo[top : top + side, left : left + side][:, ::step]
+    labels = stuff[top : top + side, left : left + side][:, ::step]
+    image = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_AREA)
+    labels = cv2.resize(np.ascontiguousarray(labels), (size, size), interpolation=cv2.INTER_NEAREST)
+    few = np.bincount(labels.ravel()) < _MIN_STUFF
+    brightness = rng.uniform(0.85, 1.1)
+    return np.clip(image * np.float32(brightness), 0, 255), absorb(labels, few[labels])
+
+
+def _paste(
+    rng: np.random.RandomState,
+    image: np.ndarray,
+    glyph: np.ndarray,
+    boxes: list[tuple[int, int, int, int]],
+    taken: np.ndarray,
+) -> np.ndarray | None:
+    """Draw one glyph into ``image``; its mask (S, S), or None where no place was found.
+
+    ``boxes`` and ``taken`` (S, S), the pixels at or beside ink, grow by what is drawn.
+    """
+    size = len(image)
+    for attempt in range(_SHAPES * _PLACES):
+        if attempt % _PLACES == 0:
+            alpha = _render(rng, glyph, size)  # (h, w)
+            height, width = alpha.shape
+            x1, y1, x2, y2 = box_of(alpha >= 0.5)
+        top, left = rng.randint(size - height + 1), rng.randint(size - width + 1)
+        place = np.s_[top : top + height, left : left + width]
+        box = (left + x1, top + y1, left + x2, top + y2)
+        if any(_overlap(box, other) > MAX_OVERLAP for other in boxes):
+            continue
+        if (taken[place] & (alpha > 0)).any():
+            continue
+        colour = _colour(rng, image[place][alpha == 0] @ _LUMINANCE)
+        if colour is None:
+            continue
+        image[place] += alpha[..., None] * (colour - image[place])
+        mask = np.zeros((size, size), bool)
+        mask[place] = alpha >= 0.5
+        taken |= cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        boxes.append(box)
+        return mask
+    return None
+
+
+def _render(rng: np.random.RandomState, glyph: np.ndarray, size: int) -> np.ndarray:
+    """A glyph resized, stretched and turned: opacity (h, w) in 0..1 with a small margin."""
+    height = size * rng.uniform(*_HEIGHT)
+    width = height * rng.uniform(*_WIDTH)
+    angle = np.deg2rad(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE))
+    side = int(np.ceil(1.7 * max(height, width)))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.diag([width / 8, height / 8])
+    centre = np.array([3.5, 3.5])  # of the 8x8 glyph
+    shift = side / 2 - linear @ centre
+    ink = cv2.warpAffine(
+        glyph, np.hstack([linear, shift[:, None]]), (side, side), flags=cv2.INTER_CUBIC
+    )
+    low, high = _INK_EDGE
+    alpha = np.clip((ink - low) / (high - low), 0, 1)
+    x1, y1, x2, y2 = box_of(alpha > 0)
+    return np.pad(alpha[y1:y2, x1:x2], _MARGIN)
+
+
+def _colour(rng: np.random.RandomState, around: np.ndarray) -> np.ndarray | None:
+    """A random RGB colour that stands out from the luminances (P,) around the ink, if any does."""
+    for _ in range(_COLOURS):
+        colour = np.clip(255 * (1.5 * rng.rand(3) - 0.25), 0, 255).astype(np.float32)
+        if (np.abs(around - colour @ _LUMINANCE) >= MIN_CONTRAST).mean() >= 0.9:
+            return colour
+    return None
+
+
+def _overlap(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+    """Intersection of two boxes as a share of the smaller one."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    smaller = min((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other))
+    return max(width, 0) * max(height, 0) / smaller
