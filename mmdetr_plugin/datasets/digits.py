@@ -44,9 +44,10 @@ def make_digits(
 ) -> bool:
     """Write the set below ``root``, unless it is there already with the same settings.
 
-    The same settings give the same files; picture i does not depend on how many there are. The
-    set appears whole or not at all: it is made beside ``root`` and moved there at the end. A
-    digits set with other settings is replaced; any other folder is left alone.
+    The same settings give the same files (another major version of OpenCV resizes and encodes a
+    little differently); picture i does not depend on how many there are. The set appears whole
+    or not at all: it is made beside ``root`` and moved there at the end. A digits set with other
+    settings is replaced; any other folder is left alone.
 
     Args:
         root: Folder of the set.
