@@ -8,8 +8,6 @@ PYTHON ?= python3.11 python3 python
 ARGS ?=
 PY := .venv/bin/python
 
-export PYTHON
-
 .PHONY: help setup demo test test-slow lint format clean
 .NOTPARALLEL:
 
@@ -22,7 +20,7 @@ help:
 	@echo 'make clean      remove what builds and tests left (not .venv, data/ and work_dirs/)'
 
 setup:
-	@bash scripts/setup.sh
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh
 
 demo: setup
 	@$(PY) tools/demo.py $(ARGS)

@@ -1,8 +1,8 @@
 """Packaging of mmdetr_plugin.
 
-OpenMMLab packages carry their configs, tools and model index in `<package>/.mim`, where mim and
-`mmengine.Config` (`mmdetr_plugin::name.py`) look for them. The files live at the top of the
-repository, so building copies them into the package and an editable install links to them.
+OpenMMLab packages carry their configs, tools and model index in `<package>/.mim`, where mim looks
+for them. The files live at the top of the repository, so building copies them into the package
+and an editable install links to them.
 """
 
 import os
@@ -93,7 +93,7 @@ setup(
         'Programming Language :: Python :: 3.11',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
-    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    packages=[PACKAGE, *(f'{PACKAGE}.{name}' for name in find_packages(ROOT / PACKAGE))],
     package_data={PACKAGE: ['py.typed']},
     include_package_data=False,
     python_requires='>=3.10',

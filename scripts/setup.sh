@@ -13,7 +13,7 @@ LOG=.venv/setup.log
 PY=.venv/bin/python
 
 # What .venv was made from. Scripts in a .venv name its path, so a moved checkout needs a new one.
-fingerprint() { { pwd -P; cat "$CONSTRAINTS" setup.py pyproject.toml scripts/setup.sh; } | cksum; }
+fingerprint() { { pwd -P; cat "$CONSTRAINTS" setup.py scripts/setup.sh; } | cksum; }
 
 done_already() {
     [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] && [ -x "$PY" ]

@@ -1,0 +1,113 @@
+"""What `tools/train.py` and `tools/test.py` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+PRECISIONS = ('fp16', 'bf16')
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that training and testing share, named as mmdet names them."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--work-dir', help='folder for logs and results (work_dirs/<config name>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='replace values of the config, e.g. model.num_classes=3 '
+        'optim_wrapper.optimizer.lr=1e-4 "some.list=[1,2]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='what started the processes of a distributed run',
+    )
+    # torch.distributed.launch, which mim uses, still passes the rank as an argument.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def spell_out_amp(argv: Sequence[str]) -> list[str]:
+    """`--amp` takes a precision but may stand alone; argparse would let it swallow the config."""
+    spelled = []
+    for word, following in zip(argv, [*argv[1:], '']):
+        bare = word == '--amp' and following not in PRECISIONS
+        spelled.append('--amp=auto' if bare else word)
+    return spelled
+
+
+def load_config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:
+    """The config with the shared arguments put in; ends the program if there is no such file."""
+    path = Path(args.config)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, _known_configs(path), n=3)
+        hint = f'did you mean {" or ".join(near)}?' if near else 'check the path'
+        parser.error(f'config must be a file, got {args.config}; {hint}')
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(path)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
+    return cfg
+
+
+def _known_configs(path: Path) -> list[str]:
+    folders = (path.parent, Path(__file__).parent / '.mim' / 'configs')
+    return sorted({file.stem for folder in folders for file in folder.glob('*.py')})
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, its processes connected where MMEngine cannot do it by itself."""
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        _connect_cpu_processes(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _connect_cpu_processes(cfg: Config) -> None:
+    """MMEngine's launcher selects a CUDA device, and its model wrapper names one."""
+    torch.distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg') or {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+
+
+def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) -> None:
+    """Train under autocast: `fp16`, `bf16`, or `auto` for what the device is good at."""
+    gpu = torch.cuda.is_available()
+    if precision == 'auto':
+        precision = 'fp16' if gpu else 'bf16'
+    if precision == 'fp16' and not gpu:
+        parser.error('--amp fp16 needs a GPU, none is available; use --amp bf16')
+    if precision == 'fp16':
+        kind = {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic', 'dtype': 'float16'}
+    else:
+        kind = {'type': 'mmdetr_plugin.BFloat16OptimWrapper'}
+    cfg.optim_wrapper.merge(kind)
+
+
+def scale_learning_rate(parser: argparse.ArgumentParser, cfg: Config) -> None:
+    """Let the runner scale the learning rate by the actual over the config's batch size."""
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        parser.error(
+            '--auto-scale-lr needs the batch size that the learning rate was chosen for, and the '
+            'config states none; add auto_scale_lr = dict(base_batch_size=N) to it'
+        )
+    cfg.auto_scale_lr.enable = True

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Evaluate a checkpoint.
+
+python tools/test.py configs/deformable_detr_r50.py work_dirs/deformable_detr_r50/epoch_50.pth
+"""
+
+import argparse
+from pathlib import Path
+from urllib.parse import urlparse
+
+from mmengine.config import Config
+
+import mmdetr_plugin  # noqa: F401 - registers the plugin's parts
+from mmdetr_plugin import command_line
+
+
+def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Namespace) -> None:
+    """Have the visualization hook show pictures or write them."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        parser.error('--show and --show-dir need default_hooks.visualization in the config')
+    hook.draw = True
+    hook.show = args.show
+    hook.wait_time = args.wait_time
+    if args.show_dir:
+        hook.test_out_dir = args.show_dir
+
+
+def dump_results(parser: argparse.ArgumentParser, cfg: Config, out: str) -> None:
+    """Have the predictions written as a pickle beside the evaluation."""
+    if Path(out).suffix not in ('.pkl', '.pickle'):
+        parser.error(f'--out must end in .pkl or .pickle, got {out}')
+    evaluators = cfg.test_evaluator
+    if not isinstance(evaluators, (list, tuple)):
+        evaluators = [evaluators]
+    cfg.test_evaluator = [*evaluators, {'type': 'mmdet.DumpDetResults', 'out_file_path': out}]
+
+
+def main() -> None:
+    parser = command_line.make_parser('Evaluate a checkpoint')
+    parser.add_argument('checkpoint', help='path or address of the checkpoint')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
+    parser.add_argument('--show', action='store_true', help='show pictures with the boxes')
+    parser.add_argument('--show-dir', help='write pictures with the boxes, below the work dir')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds per shown picture')
+    args = parser.parse_args()
+
+    cfg = command_line.load_config(parser, args)
+    # A one-letter scheme is a Windows drive.
+    if len(urlparse(args.checkpoint).scheme) < 2 and not Path(args.checkpoint).is_file():
+        parser.error(f'checkpoint must be a file or an address, got {args.checkpoint}')
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        draw_results(parser, cfg, args)
+    if args.out:
+        dump_results(parser, cfg, args.out)
+    command_line.build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Train a detector.
+
+python tools/train.py configs/deformable_detr_r50.py --amp --resume
+"""
+
+import sys
+
+import mmdetr_plugin  # noqa: F401 - registers the plugin's parts
+from mmdetr_plugin import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser('Train a detector')
+    parser.add_argument(
+        '--amp',
+        choices=(*command_line.PRECISIONS, 'auto'),
+        help='mixed precision; alone: fp16 on a GPU, bf16 elsewhere',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size over all processes',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; alone: from the latest one of the work dir, if any',
+    )
+    args = parser.parse_args(command_line.spell_out_amp(sys.argv[1:]))
+
+    cfg = command_line.load_config(parser, args)
+    if args.amp:
+        command_line.set_precision(parser, cfg, args.amp)
+    if args.auto_scale_lr:
+        command_line.scale_learning_rate(parser, cfg)
+    if args.resume:
+        cfg.resume = True
+        # Without load_from the runner looks for the latest checkpoint in the work dir.
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    command_line.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
