@@ -1,0 +1,20 @@
+# ResNet-50 as in the official repositories (frozen norms, stem and first stage), its last map only.
+model = dict(
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=1),
+    backbone=dict(
+        type='DilatedResNet',
+        depth=50,
+        num_stages=4,
+        out_indices=(3, ),
+        frozen_stages=1,
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='pytorch',
+        init_cfg=dict(
+            type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')),
+    neck=dict(type='ChannelMapper', in_channels=[2048], kernel_size=1, act_cfg=None, bias=True))

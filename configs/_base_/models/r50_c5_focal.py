@@ -1,0 +1,17 @@
+# ResNet-50, its last map; sigmoid classes: focal loss and cost, the best 100 (query, class) pairs.
+_base_ = './r50_c5.py'
+
+model = dict(
+    criterion=dict(
+        type='SetCriterion',
+        assigner=dict(
+            type='HungarianAssigner',
+            match_costs=[
+                dict(type='FocalLossCost', weight=2.0, eps=1e-8),
+                dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+                dict(type='IoUCost', iou_mode='giou', weight=2.0),
+            ]),
+        loss_cls=dict(type='FocalClassLoss', loss_weight=2.0),
+        loss_bbox=dict(type='BoxL1Loss', loss_weight=5.0),
+        loss_iou=dict(type='BoxGIoULoss', loss_weight=2.0)),
+    postprocess=dict(type='SigmoidTopK', max_per_img=100))

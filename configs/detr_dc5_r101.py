@@ -1,0 +1,7 @@
+# DETR with ResNet-101, last stage dilated: 44.9 AP.
+_base_ = './detr_dc5_r50.py'
+
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')))

@@ -1,0 +1,24 @@
+"""The DETR family as registered, interchangeable parts for MMDetection.
+
+Every registered class is an attribute of the package, found on first use, so that
+``type='mmdetr_plugin.X'`` resolves in any config, also without a default scope.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .version import __version__
+
+__all__ = ['__version__']
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith('_'):
+        raise AttributeError(name)
+    from . import components, registry  # noqa: F401 - components registers every class
+
+    for value in vars(registry).values():
+        if isinstance(value, registry.Registry) and name in value.module_dict:
+            return value.module_dict[name]
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,13 @@
+"""Attention ops (slots S3, S8, S9), one file each."""
+
+from .base import AttentionOp
+from .deformable import DeformableAttention, MultiScaleDeformableAttention
+from .dense import CrossAttention, SelfAttention
+
+__all__ = [
+    'AttentionOp',
+    'CrossAttention',
+    'DeformableAttention',
+    'MultiScaleDeformableAttention',
+    'SelfAttention',
+]

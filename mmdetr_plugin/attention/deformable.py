@@ -1,0 +1,172 @@
+"""Multi-scale deformable attention (Deformable DETR, section 4.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.deformable import Shapes, deformable_attention, level_layout
+from ..registry import MODELS
+from ..structures import Memory, State
+from .base import AttentionOp, check_heads
+
+
+class DeformableProjections(AttentionOp):
+    """The four projections of deformable attention and the sampling between them."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int,
+        value_dims: int | None = None,
+    ) -> None:
+        super().__init__()
+        value_dims = embed_dims if value_dims is None else value_dims
+        check_heads(embed_dims, num_heads)
+        check_heads(value_dims, num_heads)
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
+        self.attention_weights = nn.Linear(embed_dims, samples)
+        self.value_proj = nn.Linear(embed_dims, value_dims)
+        self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.init_weights_()
+
+    def init_weights_(self) -> None:
+        """Head m looks in direction 2 pi m / heads, point k at distance k (appendix A.2)."""
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), -1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        distance = torch.arange(1, self.num_points + 1).view(1, 1, -1, 1)
+        offsets = directions[:, None, None].expand(-1, self.num_levels, -1, -1) * distance
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+        for proj in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(proj.weight)
+            nn.init.zeros_(proj.bias)
+
+    def sample(
+        self, query: Tensor, points: Tensor, value: Tensor, mask: Tensor | None, shapes: Shapes
+    ) -> Tensor:
+        """Attend from ``query`` to ``value`` around ``points``.
+
+        Args:
+            query: (B, N, C), position included.
+            points: (B, N, L, 2 | 4), reference points or boxes in the unit square of every level.
+            value: (B, S, C).
+            mask: (B, S) bool, True = padding, or None.
+            shapes: ``(H, W)`` of every level.
+
+        Returns:
+            (B, N, C) after the output projection.
+        """
+        if len(shapes) != self.num_levels or points.shape[2] != self.num_levels:
+            raise ValueError(
+                f'deformable attention was built for num_levels={self.num_levels}, got '
+                f'{len(shapes)} feature levels; make neck outputs and num_levels agree'
+            )
+        value = self.value_proj(value)
+        if mask is not None:
+            value = value.masked_fill(mask[..., None], 0.0)
+        layout = (self.num_heads, self.num_levels, self.num_points)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        weights = weights.float().softmax(-1) if weights.dtype.itemsize < 4 else weights.softmax(-1)
+        # Offsets and places stay in single precision under autocast: bf16 steps are whole pixels.
+        offsets = self.sampling_offsets(query).to(points.dtype).unflatten(-1, (*layout, 2))
+        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        out = deformable_attention(value, shapes, locations, weights.unflatten(-1, layout[1:]))
+        return self.output_proj(out)
+
+    def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+        """Offsets are cells around a point, fractions of half the size around a box."""
+        if points.shape[-1] == 2:
+            sizes = level_layout(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
+            return points + offsets / sizes[:, None]
+        return points[..., :2] + offsets / self.num_points * points[..., 2:] * 0.5
+
+
+@MODELS.register_module()
+class DeformableAttention(DeformableProjections):
+    """Attention to ``num_points`` sampled places per head and level of the memory."""
+
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+    ) -> None:
+        super().__init__(embed_dims, num_heads, num_levels, num_points)
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        points = state.points
+        if points is None:
+            ratios = memory.valid_ratios.repeat(1, 1, state.ref.shape[-1] // 2)
+            points = state.ref.sigmoid()[:, :, None] * ratios[:, None]
+        mask = memory.mask if memory.padded else None
+        return self.sample(state.with_pos(), points, memory.tokens, mask, memory.shapes)
+
+
+@MODELS.register_module()
+class MultiScaleDeformableAttention(DeformableProjections):
+    """Drop-in for mmcv's module of the same name: constructor, ``forward`` and ``state_dict``.
+
+    ``im2col_step``, ``norm_cfg`` and ``init_cfg`` are accepted and have no effect: the step follows
+    from the batch, and mmcv's module does not use the others either.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        im2col_step: int = 64,
+        dropout: float = 0.1,
+        batch_first: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        value_proj_ratio: float = 1.0,
+    ) -> None:
+        value_dims = int(embed_dims * value_proj_ratio)
+        super().__init__(embed_dims, num_heads, num_levels, num_points, value_dims)
+        self.dropout = nn.Dropout(dropout)
+        self.batch_first = batch_first
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        level_start_index: Tensor | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        """(N, B, C), or (B, N, C) with ``batch_first``: the output plus ``identity``.
+
+        Args:
+            query: (N, B, C) | (B, N, C).
+            value: (S, B, C) | (B, S, C); ``query`` if None.
+            key_padding_mask: (B, S) bool, True = padding.
+            reference_points: (B, N, L, 2 | 4) in the unit square of every padded level.
+            spatial_shapes: (L, 2) as (H, W).
+        """
+        identity = query if identity is None else identity
+        value = query if value is None else value
+        query = query if query_pos is None else query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        shapes = tuple((int(h), int(w)) for h, w in spatial_shapes.tolist())
+        out = self.sample(query, reference_points, value, key_padding_mask, shapes)
+        return self.dropout(out if self.batch_first else out.transpose(0, 1)) + identity

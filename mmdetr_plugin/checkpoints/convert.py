@@ -1,0 +1,93 @@
+"""Published checkpoints to ours and back: renaming only, strict in both directions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .names import IGNORED, official_names
+
+WRAPPERS = ('state_dict', 'model')
+"""Entries under which checkpoints keep the weights."""
+
+
+def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The weights of a checkpoint: bare, or under ``state_dict`` or ``model``; DDP's prefix removed."""
+    for key in WRAPPERS:
+        if isinstance(checkpoint.get(key), Mapping):
+            return unwrap(checkpoint[key])
+    return {name.removeprefix('module.'): value for name, value in checkpoint.items()}
+
+
+def is_official(names: Iterable[str]) -> bool:
+    """Whether these are names of a published checkpoint of the family (and not ours)."""
+    return any(name.startswith(('backbone.0.body.', 'detr.backbone.0.body.')) for name in names)
+
+
+def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights in the official layout of ``model`` -> our names.
+
+    Raises:
+        ValueError: a parameter is missing, unmapped or of another shape; the message lists them with
+            the nearest names.
+    """
+    table = official_names(model, model.layout)
+    known = {theirs for names in table.values() for theirs in names}
+    sources = {ours: next((n for n in names if n in state), None) for ours, names in table.items()}
+    missing = [table[ours][0] for ours, theirs in sources.items() if theirs is None]
+    unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
+    _check_names(missing, unmapped, known, state, f"'{model.layout}' checkpoint")
+    target = model.state_dict()
+    out = {ours: state[theirs] for ours, theirs in sources.items()}
+    _check_shapes({table[n][0]: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})
+    counters = {name: torch.zeros_like(t) for name, t in target.items() if name.endswith(IGNORED)}
+    return {**out, **counters}
+
+
+def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Our weights -> the official layout of ``model``, every alias included.
+
+    Buffers and frozen parameters may be absent from ``state`` (a dictionary of gradients has none).
+
+    Raises:
+        ValueError: a trainable parameter is missing, or ``state`` has an entry the model does not.
+    """
+    table = official_names(model, model.layout)
+    needed = {name for name, p in model.named_parameters() if p.requires_grad}
+    missing = [name for name in table if name in needed and name not in state]
+    unmapped = [
+        name
+        for name in state
+        if name not in table and not name.endswith(IGNORED) and not name.startswith('data_prep')
+    ]
+    _check_names(missing, unmapped, set(table), state, 'checkpoint of this model')
+    return {n: state[ours] for ours, names in table.items() if ours in state for n in names}
+
+
+def _check_names(
+    missing: list[str], unmapped: list[str], known: set[str], state: Mapping, what: str
+) -> None:
+    if not missing and not unmapped:
+        return
+    lines = [f'the file must be a {what} of the config, but the names do not agree:']
+    for title, names, pool in (('missing', missing, state), ('not of this model', unmapped, known)):
+        for name in names[:5]:
+            near = difflib.get_close_matches(name, list(pool), n=2, cutoff=0.6)
+            lines.append(f'  {title}: {name}' + (f' (nearest: {", ".join(near)})' if near else ''))
+        if len(names) > 5:
+            lines.append(f'  {title}: {len(names) - 5} more')
+    lines.append('use the config that this checkpoint was made with')
+    raise ValueError('\n'.join(lines))
+
+
+def _check_shapes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    wrong = [f'  {name}: file {a}, model {b}' for name, (a, b) in shapes.items() if a != b]
+    if wrong:
+        raise ValueError(
+            'tensors must have the shapes of the model, but differ:\n'
+            + '\n'.join(wrong[:8])
+            + '\nset model.num_classes and the widths of the config to those of the checkpoint'
+        )

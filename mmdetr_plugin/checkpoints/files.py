@@ -1,0 +1,55 @@
+"""Checkpoint files: read without running code, written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """A checkpoint as a dictionary on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a checkpoint, is cut short, or would run code when loaded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')
+    try:
+        # The official repositories save their command line beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'{path} must hold tensors and plain values only, but loading it would run other code or '
+            f'it is no checkpoint ({error}); save its state_dict alone with a version you trust'
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f'{path} must be a checkpoint written by torch.save, but cannot be read ({error}); '
+            'it may be cut short: copy it again'
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(
+            f'{path} must hold a dictionary of weights, got {type(checkpoint).__name__}; '
+            'save model.state_dict()'
+        )
+    return dict(checkpoint)
+
+
+def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
+    """Save beside ``path``, then rename: what stood there before stays whole until then."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        torch.save(dict(checkpoint), aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

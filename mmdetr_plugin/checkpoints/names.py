@@ -1,0 +1,46 @@
+"""Names of a model's parameters in the published checkpoints.
+
+Every part knows its own names: ``part.keys(layout)`` maps prefixes of its parameters to the prefixes
+that the layout gives them, relative to the part's own place, or from the root with a leading ``/``.
+A tuple lists several names of one tensor. The map of a model is the union of its parts' maps.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from torch import nn
+
+IGNORED = 'num_batches_tracked'
+"""Counters of mmdet's batch norms that a published frozen norm does not have."""
+
+
+def official_names(model: nn.Module, layout: str) -> dict[str, tuple[str, ...]]:
+    """Our parameter and buffer names -> their names in ``layout``, the first being the principal."""
+    return {
+        name: tuple(n.removeprefix('/') for n in _names(model, name, layout))
+        for name in model.state_dict()
+        if not name.endswith(IGNORED) and not name.startswith('data_preprocessor')
+    }
+
+
+def _names(module: nn.Module, name: str, layout: str) -> tuple[str, ...]:
+    """Names of parameter ``name`` of ``module``, relative to the module or absolute."""
+    keys = getattr(module, 'keys', None)
+    table = keys(layout) if callable(keys) and not isinstance(module, nn.ModuleDict) else {}
+    matches = [prefix for prefix in table if name.startswith(prefix)]
+    if matches:
+        prefix = max(matches, key=len)
+        targets = table[prefix]
+    elif '.' in name:
+        prefix = name.split('.', 1)[0] + '.'
+        targets = prefix
+    else:
+        return (name,)
+    targets = targets if isinstance(targets, tuple) else (targets,)
+    rest = name[len(prefix) :]
+    child = module.get_submodule(prefix.rstrip('.')) if prefix.endswith('.') else None
+    inner = _names(child, rest, layout) if child is not None and rest else (rest,)
+    return tuple(
+        part if part.startswith('/') else head + part for head, part in product(targets, inner)
+    )

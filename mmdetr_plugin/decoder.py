@@ -1,0 +1,65 @@
+"""The decoder: layers that rewrite the queries, with a prediction after each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .build import build_slot
+from .encoder import init_transformer_
+from .heads.set_head import Prediction, SetHead
+from .registry import MODELS
+from .structures import Memory, State
+
+
+@MODELS.register_module()
+class Decoder(nn.Module):
+    """``num_layers`` layers of one kind.
+
+    Args:
+        layer: config of one layer.
+        query_position: slot S7, ``position(state, memory, layer) -> State`` called before each layer
+            to make the query position from the reference; None keeps the position of the queries.
+        norm: whether predictions read the content through one norm shared by the layers.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        layer: Mapping,
+        query_position: Mapping | None = None,
+        norm: bool = True,
+        embed_dims: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        shared = {'embed_dims': embed_dims, 'dropout': dropout}
+        cfg = {'type': 'DecoderLayer', **layer}
+        self.layers = nn.ModuleList(
+            build_slot(MODELS, cfg, 'decoder.layer', layer=i, **shared) for i in range(num_layers)
+        )
+        self.query_position = build_slot(
+            MODELS, query_position, 'decoder.query_position', num_layers=num_layers, **shared
+        )
+        self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
+        init_transformer_(self)
+
+    def forward(
+        self, state: State, memory: Memory, head: SetHead, aux: bool = True
+    ) -> tuple[list[Prediction], Tensor]:
+        """Predictions after every layer, or after the last one only if not ``aux``.
+
+        The second value is the normed content (B, N, C) that the last prediction read.
+        """
+        predictions: list[Prediction] = []
+        hidden: Tensor = state.content
+        for i, layer in enumerate(self.layers):
+            if self.query_position is not None:
+                state = self.query_position(state, memory, i)
+            state = layer(state, memory, i)
+            last = i == len(self.layers) - 1
+            hidden = self.norm(state.content)
+            prediction, state = head(hidden, state, i, predict=aux or last)
+            predictions += [] if prediction is None else [prediction]
+        return predictions, hidden

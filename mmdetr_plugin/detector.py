@@ -1,0 +1,230 @@
+"""The one detector: every variant of the family is a choice of its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.error import URLError
+
+import torch
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn import functional as F
+
+from .build import build_slot
+from .criterion.targets import Targets
+from .ops.boxes import cxcywh_to_xyxy
+from .registry import MODELS
+from .structures import Memory
+
+Outputs = dict[str, Tensor]
+Size = tuple[int, int]
+
+
+@MODELS.register_module()
+class DETR(BaseDetector):
+    """images -> backbone -> neck -> memory -> encoder -> queries -> decoder -> outputs.
+
+    Args:
+        num_classes: number of classes, stated here and nowhere else.
+        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels.
+        position: slot S2, codes of the feature maps.
+        encoder: slot S3; None reads the neck's maps as they are.
+        queries: slots S4 and S5.
+        decoder: slots S7, S8, S9.
+        head: slot S10.
+        criterion: slot S11.
+        postprocess: slot S12; ``test_cfg`` overrides its arguments.
+        embed_dims: width of tokens and queries.
+        dropout: of the transformer.
+        layout: whose published checkpoints name their parameters as this model's do:
+            ``detr``, ``deformable`` or ``anchor``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: Mapping,
+        neck: Mapping,
+        position: Mapping,
+        queries: Mapping,
+        decoder: Mapping,
+        head: Mapping,
+        criterion: Mapping,
+        postprocess: Mapping,
+        encoder: Mapping | None = None,
+        embed_dims: int = 256,
+        dropout: float = 0.1,
+        layout: str = 'detr',
+        data_preprocessor: Mapping | None = None,
+        train_cfg: Mapping | None = None,
+        test_cfg: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        # Built here, so that unprefixed mmdet types resolve without a default scope too.
+        preprocessor = build_slot(MODELS, data_preprocessor, 'data_preprocessor')
+        super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
+        shared = {
+            'num_classes': num_classes,
+            'embed_dims': embed_dims,
+            'out_channels': embed_dims,
+            'dropout': dropout,
+            'num_layers': decoder['num_layers'],
+        }
+        self.num_classes = num_classes
+        self.embed_dims = embed_dims
+        self.layout = layout
+        self.backbone = MODELS.build(backbone)
+        self.neck = build_slot(MODELS, neck, 'neck', **shared)
+        self.position = build_slot(MODELS, position, 'position', **shared)
+        self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
+        self.queries = build_slot(MODELS, queries, 'queries', **shared)
+        self.decoder = build_slot(MODELS, decoder, 'decoder', **shared)
+        self.head = build_slot(MODELS, head, 'head', **shared)
+        self.criterion = build_slot(MODELS, criterion, 'criterion', **shared)
+        chosen = {**postprocess, **(test_cfg or {})}
+        self.postprocess = build_slot(MODELS, chosen, 'postprocess', **shared)
+
+    def init_weights(self) -> None:
+        """Load what ``init_cfg`` of the parts names, ImageNet weights of the backbone above all."""
+        try:
+            super().init_weights()
+        except (URLError, OSError) as error:
+            source = (getattr(self.backbone, 'init_cfg', None) or {}).get('checkpoint')
+            raise RuntimeError(
+                f'the backbone needs its ImageNet weights, but {source} could not be read ({error}); '
+                'if this machine is offline, copy the file here and set '
+                'model.backbone.init_cfg.checkpoint=FILE, or model.backbone.init_cfg=None to start '
+                'from random weights'
+            ) from error
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> one (B, C, h, w) map per level."""
+        return self.neck(self.backbone(batch_inputs))
+
+    def embed(self, maps: tuple[Tensor, ...], samples: SampleList | None, canvas: Size) -> Memory:
+        """Join the levels into a memory, with padding masks and position codes.
+
+        Args:
+            maps: (B, C, h, w) per level.
+            samples: their ``img_shape`` is the unpadded (height, width); None = no padding.
+            canvas: (height, width) of the padded batch.
+
+        Raises:
+            ValueError: the maps do not have ``embed_dims`` channels.
+        """
+        if maps[0].shape[1] != self.embed_dims:
+            raise ValueError(
+                f'the neck must give embed_dims={self.embed_dims} channels, got {maps[0].shape[1]}; '
+                'change neck.out_channels or model.embed_dims'
+            )
+        sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
+        masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], maps[0].device)
+        ratios = [
+            torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1)
+            for m in masks
+        ]
+        codes = self.position(masks)
+        return Memory(
+            tokens=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
+            pos=torch.cat([c.flatten(1, 2) for c in codes], 1),
+            mask=torch.cat([m.flatten(1) for m in masks], 1),
+            shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
+            valid_ratios=torch.stack(ratios, 1),
+            image_wh=torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32).to(
+                maps[0].device, non_blocking=True
+            ),
+            padded=any(size != canvas for size in sizes),
+            axis_pos=self.position.axes(masks),
+        )
+
+    def transform(self, memory: Memory, aux: bool = True) -> Outputs:
+        """Outputs from an embedded memory.
+
+        Returns:
+            ``pred_logits (L, B, N, K)`` and ``pred_boxes (L, B, N, 4)``, cxcywh in 0..1, of all
+            decoder layers or, without ``aux``, of the last; ``enc_logits (B, S, K)`` and
+            ``enc_boxes (B, S, 4)`` where the encoder makes proposals.
+        """
+        if self.encoder is not None:
+            memory = self.encoder(memory)
+        state, proposals = self.queries(memory, self.head)
+        predictions, _ = self.decoder(state, memory, self.head, aux=aux)
+        outputs = {
+            'pred_logits': torch.stack([p.logits for p in predictions]),
+            'pred_boxes': torch.stack([p.box_logit for p in predictions]).sigmoid(),
+        }
+        if proposals is not None:
+            outputs['enc_logits'] = proposals.logits
+            outputs['enc_boxes'] = proposals.box_logit.sigmoid()
+        return outputs
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None, aux: bool = True
+    ) -> Outputs:
+        maps = self.extract_feat(batch_inputs)
+        canvas = (int(batch_inputs.shape[-2]), int(batch_inputs.shape[-1]))
+        return self.transform(self.embed(maps, batch_data_samples, canvas), aux=aux)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Outputs:
+        """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
+        outputs = self._forward(batch_inputs, batch_data_samples)
+        return self.criterion(outputs, Targets.from_samples(batch_data_samples, self.num_classes))
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Fill ``pred_instances``: boxes xyxy in pixels of the network's input, or with ``rescale``
+        of the original image."""
+        outputs = self._forward(batch_inputs, batch_data_samples, aux=False)
+        logits, boxes = outputs['pred_logits'][-1], outputs['pred_boxes'][-1]
+        scores, labels, queries = self.postprocess(logits, boxes)
+        boxes = cxcywh_to_xyxy(boxes.float().gather(1, queries[..., None].expand(-1, -1, 4)))
+        results = []
+        for i, sample in enumerate(batch_data_samples):
+            height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
+            scale = boxes.new_tensor((width, height, width, height))
+            results.append(
+                InstanceData(bboxes=boxes[i] * scale, scores=scores[i], labels=labels[i])
+            )
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def keys(self, layout: str) -> dict[str, str]:
+        """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""
+        if layout == 'anchor':
+            encoder, decoder = '/transformer.encoder_layers.', '/transformer.decoder_layers.'
+            layers = {'encoder.layers.': encoder, 'decoder.layers.': decoder}
+        else:
+            layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
+        if layout == 'detr':
+            projections = {'neck.convs.0.conv.': '/input_proj.'}
+        else:
+            count = len(self.neck.convs)
+            projections = {}
+            for kind, first in (('convs', 0), ('extra_convs', count)):
+                for i in range(len(getattr(self.neck, kind) or ())):
+                    projections[f'neck.{kind}.{i}.conv.'] = f'/input_proj.{first + i}.0.'
+                    projections[f'neck.{kind}.{i}.gn.'] = f'/input_proj.{first + i}.1.'
+        return {'backbone.': '/backbone.0.body.', **projections, **layers}
+
+
+def padding_masks(
+    sizes: list[Size], canvas: Size, shapes: list[torch.Size], device: torch.device
+) -> list[Tensor]:
+    """(B, h, w) bool per level, True = padding: the nearest-neighbour resize of the image mask.
+
+    Args:
+        sizes: unpadded (height, width) of every image.
+        canvas: (height, width) of the padded batch.
+        shapes: (h, w) of every level.
+    """
+    limits = torch.tensor(sizes).to(device, non_blocking=True)
+    rows = torch.arange(canvas[0], device=device) >= limits[:, :1]
+    columns = torch.arange(canvas[1], device=device) >= limits[:, 1:]
+    masks = []
+    for h, w in shapes:
+        row = F.interpolate(rows[:, None].float(), size=h)[:, 0] > 0
+        column = F.interpolate(columns[:, None].float(), size=w)[:, 0] > 0
+        masks.append(row[:, :, None] | column[:, None])
+    return masks

@@ -1,0 +1,53 @@
+"""The encoder: layers that rewrite the memory's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from .attention.base import AttentionOp
+from .build import build_slot
+from .registry import MODELS
+from .structures import Memory, State
+
+
+def init_transformer_(module: nn.Module) -> None:
+    """Xavier for every matrix, then what the ops ask for (DETR, appendix A.4)."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    for child in module.modules():
+        if isinstance(child, AttentionOp):
+            child.init_weights_()
+
+
+@MODELS.register_module()
+class Encoder(nn.Module):
+    """``num_layers`` layers of one kind; each sees the tokens as queries and as memory.
+
+    Args:
+        num_layers: 0 leaves the memory as it is.
+        layer: config of one layer; a callable ``layer(state, memory, index) -> State``.
+    """
+
+    def __init__(
+        self, num_layers: int, layer: Mapping, embed_dims: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        shared = {'embed_dims': embed_dims, 'dropout': dropout}
+        cfg = {'type': 'EncoderLayer', **layer}
+        self.layers = nn.ModuleList(
+            build_slot(MODELS, cfg, 'encoder.layer', layer=i, **shared) for i in range(num_layers)
+        )
+        init_transformer_(self)
+
+    def forward(self, memory: Memory) -> Memory:
+        state = State(
+            memory.tokens, memory.pos, points=memory.centres(), self_mask=memory.key_mask
+        )
+        for i, layer in enumerate(self.layers):
+            state = layer(state, memory, i)
+            memory = replace(memory, tokens=state.content)
+        return memory

@@ -1,0 +1,51 @@
+"""Coordinates between 0..1 and logit space, and their sine codes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """log(x / (1 - x)) with numerator and denominator kept at or above ``eps``."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+def clamp_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
+    """``inverse_sigmoid(logit.sigmoid(), eps)`` without the cancellation near 1."""
+    return logit.sigmoid().clamp(min=eps).log() - (-logit).sigmoid().clamp(min=eps).log()
+
+
+def sine_code(
+    x: Tensor, num_feats: int, temperature: float = 10000.0, scale: float = 2 * math.pi
+) -> Tensor:
+    """Sines and cosines of one coordinate at ``num_feats`` / 2 frequencies, interleaved.
+
+    Args:
+        x: (...) in single or double precision.
+
+    Returns:
+        (..., num_feats): channel 2i is sin(x * scale / temperature^(2i / num_feats)), 2i + 1 the cos.
+    """
+    exponent = 2 * torch.arange(num_feats // 2, dtype=x.dtype, device=x.device) / num_feats
+    angle = x[..., None] * scale / temperature**exponent
+    return torch.stack((angle.sin(), angle.cos()), -1).flatten(-2)
+
+
+def sine_point_code(
+    points: Tensor, num_feats: int, temperature: float = 10000.0, order: str = 'yxwh'
+) -> Tensor:
+    """Codes of points or boxes, one block of ``num_feats`` channels per coordinate.
+
+    Args:
+        points: (..., 2 | 4) as (x, y) or (cx, cy, w, h) in 0..1.
+        order: the order of the blocks; the family codes y before x nearly everywhere.
+
+    Returns:
+        (..., D * num_feats) for D coordinates.
+    """
+    places = ['xywh'.index(c) for c in order[: points.shape[-1]]]
+    return sine_code(points[..., places], num_feats, temperature).flatten(-2)

@@ -1,0 +1,75 @@
+"""Multi-scale deformable attention (Deformable DETR, eq. 3) behind one function."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Shapes = tuple[tuple[int, int], ...]
+
+
+def deformable_attention(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of values read by bilinear interpolation; zero outside a map.
+
+    Args:
+        value: (B, S, heads, D), the levels joined.
+        shapes: ``(H, W)`` of every level, python integers.
+        locations: (B, N, heads, L, P, 2), (x, y) in the unit square of each level.
+        weights: (B, N, heads, L, P).
+
+    Returns:
+        (B, N, heads * D) in the dtype of ``value``.
+    """
+    dtype = value.dtype
+    with torch.autocast(value.device.type, enabled=False):
+        # Positions lose whole pixels in half precision, so the sampling is done in single.
+        precision = torch.promote_types(locations.dtype, torch.float32)
+        value, locations, weights = (x.to(precision) for x in (value, locations, weights))
+        if value.is_cuda and precision == torch.float32:
+            out = _mmcv_cuda(value, shapes, locations, weights)
+        else:
+            out = sample_grid(value, shapes, locations, weights)
+    return out.to(dtype)
+
+
+def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """The same by :func:`torch.nn.functional.grid_sample`, on any device and in any precision."""
+    batch, _, heads, width = value.shape
+    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B * heads, N, L, P, 2)
+    maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([h * w for h, w in shapes], -1)
+    sampled = [
+        F.grid_sample(
+            maps[i].unflatten(-1, shapes[i]),
+            grids[:, :, i],
+            mode='bilinear',
+            padding_mode='zeros',
+            align_corners=False,
+        )
+        for i in range(levels)
+    ]  # L x (B * heads, D, N, P)
+    weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
+    out = (torch.cat(sampled, -1) * weights).sum(-1)  # (B * heads, D, N)
+    return out.view(batch, heads * width, queries).transpose(1, 2).contiguous()
+
+
+@lru_cache(maxsize=64)
+def level_layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(L, 2) sizes as (H, W) and (L,) first indices on ``device``, copied there once per ``shapes``."""
+    sizes = torch.tensor(shapes, dtype=torch.long)
+    starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+    return sizes.to(device), starts.to(device)
+
+
+def _mmcv_cuda(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+
+    sizes, starts = level_layout(shapes, value.device)
+    step = next(s for s in (64, 32, 16, 8, 4, 2, 1) if value.shape[0] % min(s, value.shape[0]) == 0)
+    with torch.cuda.device(value.device):  # the kernel launches on the current device
+        return MultiScaleDeformableAttnFunction.apply(
+            value.contiguous(), sizes, starts, locations.contiguous(), weights.contiguous(), step
+        )

@@ -1,0 +1,87 @@
+"""Position codes of the feature maps (slot S2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .ops.coordinates import sine_code
+from .registry import MODELS
+
+
+class PositionEncoding(nn.Module):
+    """Codes every cell of every level; optionally adds a learned embedding of the level.
+
+    Args:
+        level_embed: number of levels that get an embedding of their own; 0 = none.
+    """
+
+    def __init__(self, embed_dims: int = 256, level_embed: int = 0) -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+        self.level_embed = (
+            nn.Parameter(torch.randn(level_embed, embed_dims)) if level_embed else None
+        )
+
+    def grid(self, mask: Tensor) -> Tensor:
+        """(B, H, W) bool, True = padding -> (B, H, W, C)."""
+        raise TypeError(f'{type(self).__name__} must define grid(mask)')
+
+    def axes(self, masks: list[Tensor]) -> tuple[tuple[Tensor, Tensor], ...] | None:
+        """1-D codes ``((B, W, C), (B, H, C))`` per level, for ops that read them."""
+        return None
+
+    def forward(self, masks: list[Tensor]) -> list[Tensor]:
+        """One (B, H, W, C) code per level."""
+        codes = [self.grid(mask) for mask in masks]
+        if self.level_embed is None:
+            return codes
+        if len(codes) != len(self.level_embed):
+            raise ValueError(
+                f'level_embed must be the number of feature levels ({len(codes)}), '
+                f'got {len(self.level_embed)}; change position.level_embed or the neck'
+            )
+        return [code + embed for code, embed in zip(codes, self.level_embed, strict=True)]
+
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'level_embed': '/transformer.level_embed'}
+
+
+@MODELS.register_module()
+class SinePosition(PositionEncoding):
+    """Fixed sine codes, half of the channels for y, half for x (DETR, appendix A.4).
+
+    Args:
+        temperature: of the frequencies; 20 in DAB-DETR.
+        offset: added to the 1-based index of a cell: 0 in DETR, -0.5 (cell centres) in Deformable.
+        eps: added to the extent that normalises the index.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        level_embed: int = 0,
+        temperature: float = 10000.0,
+        offset: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(embed_dims, level_embed)
+        if embed_dims % 4:
+            raise ValueError(
+                f'embed_dims must be a multiple of 4 for sine codes, got {embed_dims}; change it'
+            )
+        self.temperature = temperature
+        self.offset = offset
+        self.eps = eps
+
+    def grid(self, mask: Tensor) -> Tensor:
+        valid = ~mask
+        return torch.cat([self._axis(valid, 1), self._axis(valid, 2)], -1)
+
+    def _axis(self, valid: Tensor, dim: int) -> Tensor:
+        index = valid.cumsum(dim, dtype=torch.float32)
+        extent = index.narrow(dim, index.shape[dim] - 1, 1) + self.eps
+        place = (index + self.offset) / extent
+        return sine_code(place, self.embed_dims // 2, self.temperature, 2 * math.pi)

@@ -1,0 +1,7 @@
+"""Sources of object queries (slots S4 and S5)."""
+
+from .base import QuerySource
+from .learned import LearnedQueries, LinearReference
+from .proposals import EncoderProposals
+
+__all__ = ['EncoderProposals', 'LearnedQueries', 'LinearReference', 'QuerySource']

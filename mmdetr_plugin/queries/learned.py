@@ -1,0 +1,59 @@
+"""Queries that are parameters of the model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..build import build_slot
+from ..registry import MODELS
+from ..structures import Memory, State
+from .base import QuerySource
+
+
+@MODELS.register_module()
+class LearnedQueries(QuerySource):
+    """A learned position per query; content starts at zero (DETR) or is learned too (Deformable).
+
+    Args:
+        learned_content: the embedding then holds (position, content) side by side.
+        reference: slot S5, a module (B, N, C) -> (B, N, 2 | 4) that makes the reference, in logit
+            space, from the position; None = no reference.
+    """
+
+    def __init__(
+        self,
+        num_queries: int,
+        embed_dims: int = 256,
+        learned_content: bool = False,
+        reference: dict | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.learned_content = learned_content
+        self.embedding = nn.Embedding(num_queries, embed_dims * (1 + learned_content))
+        self.reference = build_slot(MODELS, reference, 'queries.reference', embed_dims=embed_dims)
+
+    def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
+        embedding = self.embedding.weight.expand(len(memory.tokens), -1, -1)
+        if self.learned_content:
+            pos, content = embedding.chunk(2, -1)
+        else:
+            pos, content = embedding, embedding.new_zeros(()).expand_as(embedding)
+        ref = None if self.reference is None else self.reference(pos)
+        return State(content, pos, ref), None
+
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'embedding.': '/query_embed.'}
+
+
+@MODELS.register_module()
+class LinearReference(nn.Linear):
+    """Reference points as a linear function of the query position (Deformable DETR, A.3)."""
+
+    def __init__(self, embed_dims: int = 256) -> None:
+        super().__init__(embed_dims, 2)
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'': '/transformer.reference_points.'}
