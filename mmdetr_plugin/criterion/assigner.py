@@ -1,0 +1,171 @@
+"""One-to-one matching of queries and objects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..ops.assignment import solve
+from ..ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ..registry import TASK_UTILS
+from .costs import CostInputs, MatchCost, PerImageCost, build_cost
+from .notices import MatchingNotices
+from .sources import Matches, Source, full_precision
+from .targets import USABLE
+
+
+@TASK_UTILS.register_module()
+class HungarianAssigner(BaseAssigner):
+    """Hungarian matching (DETR, equation 1) of all layers and images of a step at once.
+
+    Args:
+        match_costs: mmdet's list. FocalLossCost, ClassificationCost, BBoxL1Cost and IoUCost are
+            computed for the whole step in one go; any other type, a user's own included, image by
+            image. NaN or infinite costs leave the objects to the finite queries, with a warning.
+        max_nonfinite_steps: more such steps in a row raise FloatingPointError.
+    """
+
+    def __init__(
+        self,
+        match_costs: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+        max_nonfinite_steps: int = 50,
+    ) -> None:
+        if isinstance(match_costs, Mapping):
+            match_costs = [match_costs]
+        if not match_costs:
+            raise ValueError('match_costs must name at least one cost, got an empty list')
+        self.costs: list[MatchCost] = [build_cost(cfg) for cfg in match_costs]
+        self.notices = MatchingNotices(max_nonfinite_steps)
+
+    @torch.no_grad()
+    def match(self, sources: Sequence[Source], num_classes: int) -> list[Matches]:
+        """Match every layer of every source: one copy to the host, one copy back.
+
+        Raises ValueError for a label outside [0, num_classes).
+        """
+        costs, status = self._costs_on_host(sources, num_classes)
+        for source, codes in zip(sources, status):
+            source.targets.check_labels(codes, num_classes)
+        usable = [codes == USABLE for codes in status]
+        solved = [solve(cost, mask) for cost, mask in zip(costs, usable)]
+        self._report(sources, status[0], [s.nonfinite for s in solved])
+
+        indices = [index for s in solved for index in (s.query, s.target)]
+        packed = torch.from_numpy(np.concatenate([index.ravel() for index in indices]))
+        parts = packed.to(sources[0].logits.device).split([index.size for index in indices])
+        parts = [part.view(index.shape) for part, index in zip(parts, indices)]
+        matches = [
+            Matches(query, target, s.counts, tuple(mask.sum(1).tolist()), *cost.shape[2:])
+            for query, target, s, mask, cost in zip(parts[::2], parts[1::2], solved, usable, costs)
+        ]
+        self.notices.unmatched(matches[0], sources[0].targets.image_names)
+        return matches
+
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        img_meta: dict | None = None,
+        **kwargs: Any,
+    ) -> AssignResult:
+        """One layer and image, as mmdet's heads ask for it.
+
+        `pred_instances` has `scores` (N, K), logits, and `bboxes` (N, 4), xyxy in pixels of
+        `img_meta['img_shape']`; `gt_instances` has `labels` (T,) and `bboxes` (T, 4).
+        """
+        labels = gt_instances.labels
+        num_queries, num_objects = len(pred_instances), len(gt_instances)
+        matched = labels.new_zeros(num_queries, dtype=torch.long)
+        matched_labels = torch.full_like(matched, -1)
+        if num_queries and num_objects:
+            cost = self._cost_of_image(pred_instances, gt_instances, img_meta)
+            solved = solve(cost.cpu().numpy()[None, None], np.ones((1, num_objects), bool))
+            where = [(img_meta or {}).get('img_path', 'an image')] if solved.nonfinite else []
+            self.notices.nonfinite(where)
+            index = torch.from_numpy(np.stack((solved.query[0], solved.target[0])))
+            query, target = index.to(labels.device)
+            matched[query] = target + 1
+            matched_labels[query] = labels[target]
+        return AssignResult(num_objects, matched, max_overlaps=None, labels=matched_labels)
+
+    def _costs_on_host(
+        self, sources: Sequence[Source], num_classes: int
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Costs (L, B, N, T) and status of the objects (B, T) of every source."""
+        shapes = [(*s.logits.shape[:3], max(s.targets.counts)) for s in sources]
+        if not any(shape[-1] for shape in shapes):  # no object anywhere: nothing to wait for
+            costs = [np.empty(shape, np.float32) for shape in shapes]
+            return costs, [np.empty((shape[1], 0), np.uint8) for shape in shapes]
+        parts = [sum(cost(inputs) for cost in self.costs) for inputs in map(_inputs, sources)]
+        parts += [s.targets.status(num_classes).to(parts[0].dtype) for s in sources]
+        host = torch.cat([part.flatten() for part in parts]).cpu().numpy()
+        arrays = np.split(host, np.cumsum([part.numel() for part in parts])[:-1])
+        arrays = [array.reshape(part.shape) for array, part in zip(arrays, parts)]
+        return arrays[: len(sources)], arrays[len(sources) :]
+
+    def _report(
+        self,
+        sources: Sequence[Source],
+        status: np.ndarray,
+        nonfinite: Sequence[Sequence[tuple[int, int]]],
+    ) -> None:
+        self.notices.degenerate(status, sources[0].targets.image_names)
+        where = []
+        for source, places in zip(sources, nonfinite):
+            if places:
+                finite = self._finite_terms(source)
+                for layer, image in places:
+                    terms = [term for term, ok in finite.items() if not ok[layer, image]]
+                    name = source.targets.image_names[image]
+                    where.append(f'{source.name} {layer}, {name} ({", ".join(terms)})')
+        self.notices.nonfinite(where)
+
+    def _finite_terms(self, source: Source) -> dict[str, np.ndarray]:
+        """Per term, (L, B): whether it is finite. Recomputed, for only a faulty step asks."""
+        inputs, ignored = _inputs(source), ~source.targets.is_object[:, None]
+        return {
+            cost.term: (cost(inputs).isfinite() | ignored).flatten(-2).all(-1).cpu().numpy()
+            for cost in self.costs
+        }
+
+    def _cost_of_image(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict | None
+    ) -> Tensor:
+        """(N, T) of pixel boxes; costs of other types see the instances as they are."""
+        pred = full_precision(get_box_tensor(pred_instances.bboxes))
+        gt = full_precision(get_box_tensor(gt_instances.bboxes))
+        height, width = (img_meta or {}).get('img_shape', (1, 1))[:2]
+        inputs = CostInputs(
+            logits=full_precision(pred_instances.scores),
+            labels=gt_instances.labels,
+            pred_cxcywh=xyxy_to_cxcywh(pred),
+            pred_xyxy=pred,
+            gt_cxcywh=xyxy_to_cxcywh(gt),
+            gt_xyxy=gt,
+            size=pred.new_tensor((width, height, width, height)),
+        )
+        terms = [
+            cost.cost(pred_instances, gt_instances, img_meta=img_meta)
+            if isinstance(cost, PerImageCost)
+            else cost(inputs)
+            for cost in self.costs
+        ]
+        return torch.stack(terms).sum(0).detach()
+
+
+def _inputs(source: Source) -> CostInputs:
+    logits, boxes = full_precision(source.logits), full_precision(source.boxes)
+    targets = source.targets
+    return CostInputs(
+        logits=logits,
+        labels=targets.padded_labels.clamp(0, logits.shape[-1] - 1),  # checked on the host
+        pred_cxcywh=boxes,
+        pred_xyxy=cxcywh_to_xyxy(boxes),
+        gt_cxcywh=targets.padded_boxes,
+        gt_xyxy=cxcywh_to_xyxy(targets.padded_boxes),
+    )

@@ -1,0 +1,169 @@
+"""Terms of the matching cost, batched over layers and images.
+
+They take the arguments of mmdet's `match_costs` and give the same numbers, for any leading
+dimensions: predictions (..., N), objects (..., T), cost (..., N, T).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..ops.boxes import pairwise_giou, pairwise_iou
+from ..registry import TASK_UTILS
+
+
+@dataclass(frozen=True)
+class CostInputs:
+    """What the terms read; boxes are in 0..1, or in a frame that dividing by `size` maps there."""
+
+    logits: Tensor  # (..., N, K)
+    labels: Tensor  # (..., T), within [0, K)
+    pred_cxcywh: Tensor  # (..., N, 4)
+    pred_xyxy: Tensor
+    gt_cxcywh: Tensor  # (..., T, 4)
+    gt_xyxy: Tensor
+    size: Tensor | None = None  # (4,): width, height, width, height
+
+
+class MatchCost(Protocol):
+    """A weighted term; `term` is what a message calls it."""
+
+    term: str
+
+    def __call__(self, inputs: CostInputs) -> Tensor: ...
+
+
+class FocalCost:
+    """Focal loss of the query as the object's class, less that as background (Deformable DETR).
+
+    `eps` keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
+    """
+
+    term = 'class'
+
+    def __init__(
+        self, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12, weight: float = 1.0
+    ) -> None:
+        self.alpha, self.gamma, self.eps, self.weight = alpha, gamma, eps, weight
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        prob = _at_labels(inputs.logits, inputs.labels).sigmoid()
+        background = (prob + self.eps).log()
+        negative = -(1 - prob + self.eps).log() * (1 - self.alpha) * prob.pow(self.gamma)
+        positive = -background * self.alpha * (1 - prob).pow(self.gamma)
+        return (positive - negative) * self.weight + _nan_if_nonfinite(inputs.logits)
+
+
+class SoftmaxCost:
+    """Minus the probability of the object's class (DETR, section 3.1)."""
+
+    term = 'class'
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        prob = _at_labels(inputs.logits.softmax(-1), inputs.labels)
+        return -prob * self.weight + _nan_if_nonfinite(inputs.logits)
+
+
+class L1Cost:
+    """L1 distance of boxes in 0..1; `box_format` 'xywh' is (centre x, centre y, width, height)."""
+
+    term = 'L1'
+
+    def __init__(self, box_format: str = 'xyxy', weight: float = 1.0) -> None:
+        if box_format not in ('xyxy', 'xywh'):
+            raise ValueError(f"box_format must be 'xyxy' or 'xywh', got {box_format!r}")
+        self.box_format, self.weight = box_format, weight
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        pred, gt = inputs.pred_xyxy, inputs.gt_xyxy
+        if self.box_format == 'xywh':
+            pred, gt = inputs.pred_cxcywh, inputs.gt_cxcywh
+        if inputs.size is not None:
+            pred, gt = pred / inputs.size, gt / inputs.size
+        return torch.cdist(pred, gt, p=1) * self.weight
+
+
+class OverlapCost:
+    """Minus the IoU or generalised IoU."""
+
+    def __init__(self, iou_mode: str = 'giou', weight: float = 1.0) -> None:
+        if iou_mode not in ('iou', 'giou'):
+            raise ValueError(f"iou_mode must be 'iou' or 'giou', got {iou_mode!r}")
+        self.term = {'iou': 'IoU', 'giou': 'GIoU'}[iou_mode]
+        self.overlap = {'iou': pairwise_iou, 'giou': pairwise_giou}[iou_mode]
+        self.weight = weight
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        return -self.overlap(inputs.pred_xyxy, inputs.gt_xyxy) * self.weight
+
+
+class PerImageCost:
+    """Any other cost of mmdet's interface, one (layer, image) after the other: slower, same result.
+
+    It sees one image of size 1 x 1, so boxes in 0..1 are its pixels; scores are logits.
+    """
+
+    def __init__(self, cost: Any) -> None:
+        self.cost = cost
+        self.term = type(cost).__name__
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        lead = inputs.logits.shape[:-2]
+        queries = [x.expand(*lead, *x.shape[-2:]).flatten(0, -3) for x in _predictions(inputs)]
+        labels = inputs.labels.expand(*lead, -1).flatten(0, -2)
+        boxes = inputs.gt_xyxy.expand(*lead, -1, -1).flatten(0, -3)
+        costs = [
+            self.cost(
+                InstanceData(scores=scores, bboxes=pred),
+                InstanceData(labels=label, bboxes=box),
+                img_meta={'img_shape': (1, 1)},
+            )
+            for scores, pred, label, box in zip(*queries, labels, boxes, strict=True)
+        ]
+        return torch.stack(costs).unflatten(0, lead)
+
+
+_BATCHED = {
+    'FocalLossCost': FocalCost,
+    'ClassificationCost': SoftmaxCost,
+    'BBoxL1Cost': L1Cost,
+    'IoUCost': OverlapCost,
+}
+
+
+def build_cost(cfg: Mapping[str, Any]) -> MatchCost:
+    """The batched term of a `match_costs` entry, or its own class behind `PerImageCost`."""
+    kind = cfg['type']
+    if isinstance(kind, type):
+        kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    scope, _, name = kind.rpartition('.')
+    # A mask cost is the one use of FocalLossCost that is not about classes.
+    if scope in ('', 'mmdet') and name in _BATCHED and not cfg.get('binary_input', False):
+        arguments = {k: v for k, v in cfg.items() if k not in ('type', 'binary_input', '_scope_')}
+        return _BATCHED[name](**arguments)
+    return PerImageCost(TASK_UTILS.build(dict(cfg)))
+
+
+def _predictions(inputs: CostInputs) -> tuple[Tensor, Tensor]:
+    return inputs.logits, inputs.pred_xyxy
+
+
+def _at_labels(scores: Tensor, labels: Tensor) -> Tensor:
+    """Columns of `scores` (..., N, K) at `labels` (..., T): (..., N, T)."""
+    index = labels.unsqueeze(-2).expand(*scores.shape[:-1], labels.shape[-1])
+    return scores.gather(-1, index)
+
+
+def _nan_if_nonfinite(logits: Tensor) -> Tensor:
+    """(..., N, 1): 0, or NaN where a query has a non-finite logit in any class.
+
+    Infinite logits saturate to a finite and even attractive probability, so they must be marked.
+    """
+    return logits.sum(-1, keepdim=True) * 0

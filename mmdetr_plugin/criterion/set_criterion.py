@@ -1,0 +1,135 @@
+"""The training objective of the whole family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..registry import MODELS, TASK_UTILS
+from .distributed import mean_over_ranks
+from .sources import Matches, Source, collect_sources, full_precision
+from .targets import Targets, select
+
+Config = Mapping[str, Any]
+
+
+@MODELS.register_module()
+class SetCriterion(nn.Module):
+    """Match the queries of every layer with the objects, then classify and locate them.
+
+    DETR, section 3.1. The same operations run whatever the objects are: in a batch without any, box
+    losses are 0 but still depend on every prediction.
+
+    Args:
+        num_classes: labels are below it; a softmax class head has one more column.
+        assigner: a HungarianAssigner.
+        loss_cls: FocalClassLoss or SoftmaxClassLoss; None switches the term off.
+        loss_bbox: BoxL1Loss or None.
+        loss_iou: BoxGIoULoss or None.
+        encoder: train the proposals of a two-stage model, if there are any.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        assigner: Config | nn.Module,
+        loss_cls: Config | None = None,
+        loss_bbox: Config | None = None,
+        loss_iou: Config | None = None,
+        encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.assigner = TASK_UTILS.build(assigner) if isinstance(assigner, Mapping) else assigner
+        self.loss_cls = _build(loss_cls)
+        self.loss_bbox = _build(loss_bbox)
+        self.loss_iou = _build(loss_iou)
+        self.encoder = encoder
+
+    def forward(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Weighted losses by name, and scalars to log whose names do not contain `loss`.
+
+        The last layer's losses are `loss_cls`, `loss_bbox`, `loss_iou`; those of other layers begin
+        with `d0.`, `d1.`, ..., those of the encoder's proposals with `enc_`.
+
+        Args:
+            outputs: `pred_logits` (L, B, N, K) and `pred_boxes` (L, B, N, 4), cxcywh in 0..1; with
+                two stages `enc_logits` (B, S, K) and `enc_boxes` (B, S, 4).
+            targets: the objects of the B images.
+
+        Raises:
+            ValueError: a label outside [0, num_classes), or a class head of another width.
+            FloatingPointError: too many steps in a row with non-finite predictions.
+        """
+        device = outputs['pred_logits'].device
+        with torch.autocast(device.type, enabled=False):
+            sources = self._sources(outputs, targets)
+            matches = self.assigner.match(sources, self.num_classes)
+            num_boxes = mean_over_ranks([sum(m.objects) for m in matches], device).clamp(min=1)
+            losses = {}
+            for source, match, count in zip(sources, matches, num_boxes.unbind()):
+                losses.update(self._losses(source, match, count))
+            losses.update(statistics(sources[0], matches[0]))
+        return losses
+
+    @torch.no_grad()
+    def match(
+        self, outputs: dict[str, Tensor], targets: Targets
+    ) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """(queries, objects) of each image, sorted by query, by the prefix of their losses."""
+        sources = self._sources(outputs, targets)
+        return {
+            prefix: match.per_image(layer)
+            for source, match in zip(sources, self.assigner.match(sources, self.num_classes))
+            for layer, prefix in enumerate(source.prefixes)
+        }
+
+    def _sources(self, outputs: dict[str, Tensor], targets: Targets) -> list[Source]:
+        sources = collect_sources(outputs, targets, self.encoder)
+        if self.loss_cls is not None:
+            for source in sources:
+                self.loss_cls.check_width(source.logits.shape[-1], self.num_classes)
+        return sources
+
+    def _losses(self, source: Source, match: Matches, num_boxes: Tensor) -> dict[str, Tensor]:
+        terms = {}
+        if self.loss_cls is not None:
+            logits = full_precision(source.logits).flatten(1, 2)
+            labels = select(source.targets.padded_labels, match.target)
+            terms['loss_cls'] = self.loss_cls.of_layers(logits, match.query, labels, num_boxes)
+        boxes = full_precision(source.boxes).flatten(1, 2)  # (L, B * N, 4)
+        pred = boxes.gather(1, match.query.unsqueeze(-1).expand(-1, -1, 4))
+        gt = select(source.targets.padded_boxes, match.target)
+        for name, loss in (('loss_bbox', self.loss_bbox), ('loss_iou', self.loss_iou)):
+            if loss is not None:
+                terms[name] = loss.of_layers(pred, gt, num_boxes)
+        return {
+            prefix + name: value
+            for name, values in terms.items()
+            for prefix, value in zip(source.prefixes, values.unbind())
+        }
+
+
+@torch.no_grad()
+def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
+    """What DETR logs beside its losses, of the last layer.
+
+    `class_error`: percentage of matched queries whose highest column is not their object's class,
+    100 without objects. `cardinality_error`: mean over images of the difference between the number
+    of objects and of queries whose highest column is not the last. `unmatched_gt`: objects without
+    a query.
+    """
+    highest = source.logits[-1].argmax(-1)  # (B, N)
+    labels = select(source.targets.padded_labels, match.target[-1:])[0]
+    correct = highest.flatten()[match.query[-1]] == labels
+    found = (highest != source.logits.shape[-1] - 1).sum(1)
+    return {
+        'class_error': 100 - 100 * correct.sum() / max(correct.numel(), 1),
+        'cardinality_error': (found - source.targets.is_object.sum(1)).abs().float().mean(),
+        'unmatched_gt': torch.full((), float(match.unmatched), device=highest.device),
+    }
+
+
+def _build(loss: Config | nn.Module | None) -> nn.Module | None:
+    return MODELS.build(loss) if isinstance(loss, Mapping) else loss

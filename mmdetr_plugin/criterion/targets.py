@@ -1,0 +1,121 @@
+"""Ground truth of a batch, kept on its device."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import get_box_tensor
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..ops.boxes import xyxy_to_cxcywh
+
+PADDING, USABLE, DEGENERATE, BAD_LABEL = range(4)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Objects of B images: `labels` (n_b,) and `boxes` (n_b, 4), cxcywh in 0..1 without padding.
+
+    Nothing here waits for the device. What the host must know (which boxes have no area, which
+    labels are out of range) is in `status`, which the assigner copies together with its costs.
+    """
+
+    labels: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...]
+    image_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        counts = [len(self.labels), len(self.boxes), len(self.image_names)]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                'labels, boxes and image_names must have one entry per image, '
+                f'got {counts[0]}, {counts[1]} and {counts[2]}'
+            )
+
+    @classmethod
+    def from_samples(cls, data_samples: SampleList, num_classes: int) -> 'Targets':
+        """Read `gt_instances` (boxes xyxy in pixels) and `img_shape` (h, w), without padding.
+
+        Raises:
+            ValueError: a label outside [0, num_classes); now if the labels are on the host,
+                otherwise once the assigner has them there.
+        """
+        instances = [sample.gt_instances for sample in data_samples]
+        labels = tuple(instance.labels for instance in instances)
+        boxes = [get_box_tensor(instance.bboxes) for instance in instances]
+        counts = [len(box) for box in boxes]
+        sizes = np.array([sample.img_shape[1::-1] * 2 for sample in data_samples], np.float32)
+        pixels = torch.cat(boxes).float()
+        scale = torch.from_numpy(sizes.repeat(counts, 0)).to(pixels.device, non_blocking=True)
+        targets = cls(
+            labels,
+            (xyxy_to_cxcywh(pixels) / scale).split(counts),
+            tuple(_image_name(sample.metainfo) for sample in data_samples),
+        )
+        if pixels.device.type == 'cpu' and sum(counts):
+            targets.check_labels(targets.status(num_classes).numpy(), num_classes)
+        return targets
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Objects of each image, those without an area included."""
+        return tuple(len(labels) for labels in self.labels)
+
+    @cached_property
+    def padded_labels(self) -> Tensor:
+        """(B, T), T the largest count; padding is 0."""
+        return pad_sequence(list(self.labels), batch_first=True)
+
+    @cached_property
+    def padded_boxes(self) -> Tensor:
+        """(B, T, 4); a padding box lies inside the image and has an area."""
+        return pad_sequence(list(self.boxes), batch_first=True, padding_value=0.5)
+
+    @cached_property
+    def is_present(self) -> Tensor:
+        """(B, T), False for padding."""
+        ones = [torch.ones_like(labels, dtype=torch.bool) for labels in self.labels]
+        return pad_sequence(ones, batch_first=True)
+
+    @cached_property
+    def is_object(self) -> Tensor:
+        """(B, T), True for boxes with an area: only these are matched and trained."""
+        return self.is_present & (self.padded_boxes[..., 2:] > 0).all(-1)
+
+    def status(self, num_classes: int) -> Tensor:
+        """(B, T) of PADDING, USABLE, DEGENERATE (no area) or BAD_LABEL; uint8."""
+        bad = (self.padded_labels < 0) | (self.padded_labels >= num_classes)
+        status = torch.where(self.is_object, USABLE, DEGENERATE)
+        status = torch.where(bad, BAD_LABEL, status)
+        return torch.where(self.is_present, status, PADDING).to(torch.uint8)
+
+    def check_labels(self, status: np.ndarray, num_classes: int) -> None:
+        """Raise ValueError if `status` (B, T), copied to the host, holds a BAD_LABEL."""
+        wrong = np.argwhere(status == BAD_LABEL)
+        if len(wrong):
+            image, index = wrong[0]
+            raise ValueError(
+                f'labels must lie in [0, num_classes = {num_classes}), got '
+                f'{int(self.labels[image][index])} in image {self.image_names[image]}; '
+                "set model.num_classes to the data set's number of classes"
+            )
+
+    def class_agnostic(self) -> 'Targets':
+        """The same objects, all of class 0: what two-stage proposals are trained on."""
+        return replace(self, labels=tuple(torch.zeros_like(labels) for labels in self.labels))
+
+
+def _image_name(metainfo: dict) -> str:
+    for key in ('img_path', 'img_id'):
+        if metainfo.get(key) is not None:
+            return str(metainfo[key])
+    return 'without a name'
+
+
+def select(padded: Tensor, index: Tensor) -> Tensor:
+    """Rows of `padded` (B, T, ...) at the flat positions `index` (L, M): (L, M, ...)."""
+    rows = padded.flatten(0, 1).index_select(0, index.flatten())
+    return rows.unflatten(0, index.shape)

@@ -1,0 +1,1 @@
+"""Tensor maths without any OpenMMLab import."""
