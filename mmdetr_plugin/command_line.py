@@ -13,6 +13,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .optim_wrapper import BFloat16OptimWrapper
+
 PRECISIONS = ('fp16', 'bf16')
 
 
@@ -99,7 +101,7 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
     if precision == 'fp16':
         kind = {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic', 'dtype': 'float16'}
     else:
-        kind = {'type': 'mmdetr_plugin.BFloat16OptimWrapper'}
+        kind = {'type': f'mmdetr_plugin.{BFloat16OptimWrapper.__name__}'}
     cfg.optim_wrapper.merge(kind)
 
 

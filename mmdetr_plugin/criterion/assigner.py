@@ -75,8 +75,8 @@ class HungarianAssigner(BaseAssigner):
     ) -> AssignResult:
         """One layer and image, as mmdet's heads ask for it.
 
-        `pred_instances` has `scores` (N, K), logits, and `bboxes` (N, 4), xyxy in pixels of
-        `img_meta['img_shape']`; `gt_instances` has `labels` (T,) and `bboxes` (T, 4).
+        ``pred_instances`` has ``scores`` (N, K), logits, and ``bboxes`` (N, 4), xyxy in pixels of
+        ``img_meta['img_shape']``; ``gt_instances`` has ``labels`` (T,) and ``bboxes`` (T, 4).
         """
         labels = gt_instances.labels
         num_queries, num_objects = len(pred_instances), len(gt_instances)
@@ -85,8 +85,8 @@ class HungarianAssigner(BaseAssigner):
         if num_queries and num_objects:
             cost = self._cost_of_image(pred_instances, gt_instances, img_meta)
             solved = solve(cost.cpu().numpy()[None, None], np.ones((1, num_objects), bool))
-            where = [(img_meta or {}).get('img_path', 'an image')] if solved.nonfinite else []
-            self.notices.nonfinite(where)
+            if solved.nonfinite:
+                self.notices.nonfinite([(img_meta or {}).get('img_path', 'an image')])
             index = torch.from_numpy(np.stack((solved.query[0], solved.target[0])))
             query, target = index.to(labels.device)
             matched[query] = target + 1
@@ -122,8 +122,8 @@ class HungarianAssigner(BaseAssigner):
                 for layer, image in places:
                     terms = [term for term, ok in finite.items() if not ok[layer, image]]
                     name = source.targets.image_names[image]
-                    where.append(f'{source.name} {layer}, {name} ({", ".join(terms)})')
-        self.notices.nonfinite(where)
+                    where.append(f'{source.name.format(layer)}, {name} ({", ".join(terms)})')
+        self.notices.end_step(where)
 
     def _finite_terms(self, source: Source) -> dict[str, np.ndarray]:
         """Per term, (L, B): whether it is finite. Recomputed, for only a faulty step asks."""
@@ -160,12 +160,12 @@ class HungarianAssigner(BaseAssigner):
 
 def _inputs(source: Source) -> CostInputs:
     logits, boxes = full_precision(source.logits), full_precision(source.boxes)
-    targets = source.targets
+    objects = source.targets.padded_boxes.to(boxes.dtype)
     return CostInputs(
         logits=logits,
-        labels=targets.padded_labels.clamp(0, logits.shape[-1] - 1),  # checked on the host
+        labels=source.targets.padded_labels.clamp(0, logits.shape[-1] - 1),  # checked on the host
         pred_cxcywh=boxes,
         pred_xyxy=cxcywh_to_xyxy(boxes),
-        gt_cxcywh=targets.padded_boxes,
-        gt_xyxy=cxcywh_to_xyxy(targets.padded_boxes),
+        gt_cxcywh=objects,
+        gt_xyxy=cxcywh_to_xyxy(objects),
     )

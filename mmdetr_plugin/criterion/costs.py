@@ -1,6 +1,6 @@
 """Terms of the matching cost, batched over layers and images.
 
-They take the arguments of mmdet's `match_costs` and give the same numbers, for any leading
+They take the arguments of mmdet's ``match_costs`` and give the same numbers, for any leading
 dimensions: predictions (..., N), objects (..., T), cost (..., N, T).
 """
 
@@ -18,7 +18,7 @@ from ..registry import TASK_UTILS
 
 @dataclass(frozen=True)
 class CostInputs:
-    """What the terms read; boxes are in 0..1, or in a frame that dividing by `size` maps there."""
+    """What the terms read; boxes are in 0..1, or in a frame that ``size`` divides to 0..1."""
 
     logits: Tensor  # (..., N, K)
     labels: Tensor  # (..., T), within [0, K)
@@ -30,7 +30,7 @@ class CostInputs:
 
 
 class MatchCost(Protocol):
-    """A weighted term; `term` is what a message calls it."""
+    """A weighted term; ``term`` is what a message calls it."""
 
     term: str
 
@@ -40,7 +40,7 @@ class MatchCost(Protocol):
 class FocalCost:
     """Focal loss of the query as the object's class, less that as background (Deformable DETR).
 
-    `eps` keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
+    ``eps`` keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
     """
 
     term = 'class'
@@ -72,7 +72,7 @@ class SoftmaxCost:
 
 
 class L1Cost:
-    """L1 distance of boxes in 0..1; `box_format` 'xywh' is (centre x, centre y, width, height)."""
+    """L1 distance of boxes in 0..1; ``box_format`` 'xywh' compares centres and sizes."""
 
     term = 'L1'
 
@@ -139,7 +139,7 @@ _BATCHED = {
 
 
 def build_cost(cfg: Mapping[str, Any]) -> MatchCost:
-    """The batched term of a `match_costs` entry, or its own class behind `PerImageCost`."""
+    """The batched term of a ``match_costs`` entry, or its own class behind ``PerImageCost``."""
     kind = cfg['type']
     if isinstance(kind, type):
         kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
@@ -156,7 +156,7 @@ def _predictions(inputs: CostInputs) -> tuple[Tensor, Tensor]:
 
 
 def _at_labels(scores: Tensor, labels: Tensor) -> Tensor:
-    """Columns of `scores` (..., N, K) at `labels` (..., T): (..., N, T)."""
+    """Columns of ``scores`` (..., N, K) at ``labels`` (..., T): (..., N, T)."""
     index = labels.unsqueeze(-2).expand(*scores.shape[:-1], labels.shape[-1])
     return scores.gather(-1, index)
 

@@ -1,7 +1,7 @@
 """Losses of a set of matched queries.
 
-Each has two faces: `of_layers`, vectorised over decoder layers, images and objects, for our
-criterion, and mmdet's `forward(pred, target, weight, avg_factor, reduction_override)`.
+Each has two faces: ``of_layers``, vectorised over decoder layers, images and objects, for our
+criterion, and mmdet's ``forward(pred, target, weight, avg_factor, reduction_override)``.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class SetLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Loss of every row or entry of `pred`, unweighted."""
+        """Loss of every row or entry of ``pred``, unweighted."""
         raise NotImplementedError
 
     def forward(
@@ -37,7 +37,7 @@ class SetLoss(nn.Module):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """The weighted loss; `weight` is per row or per entry of `pred`."""
+        """The weighted loss; ``weight`` is per row or per entry of ``pred``."""
         loss = self.elementwise(full_precision(pred), target)
         if weight is not None and weight.dim() != loss.dim():
             # Weights (n, 4) of a loss (n,) are equal along a row; (n,) of a loss (n, K) spread out.
@@ -77,7 +77,7 @@ class FocalClassLoss(SetLoss):
             )
 
     def of_layers(self, logits: Tensor, query: Tensor, labels: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of `logits` (L, Q, K), queries (L, M) having `labels` (L, M), over `num_boxes`."""
+        """(L,) of logits (L, Q, K), queries (L, M) having labels (L, M), over ``num_boxes``."""
         index = query * logits.shape[-1] + labels
         flat = logits.flatten(1)
         # sigmoid(-x) = 1 - sigmoid(x): with the sign of positives turned, one formula serves all.
@@ -135,7 +135,7 @@ class SoftmaxClassLoss(SetLoss):
             )
 
     def of_layers(self, logits: Tensor, query: Tensor, labels: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of `logits` (L, Q, K), queries (L, M) having `labels` (L, M), the others none."""
+        """(L,) of logits (L, Q, K), queries (L, M) having labels (L, M), the others none."""
         target = query.new_full(logits.shape[:2], logits.shape[-1] - 1).scatter(1, query, labels)
         weight = self._weights(logits)[target]
         loss = F.cross_entropy(logits.transpose(1, 2), target, reduction='none')
@@ -162,7 +162,7 @@ class BoxL1Loss(SetLoss):
     """Sum of absolute differences of cxcywh boxes in 0..1."""
 
     def of_layers(self, pred: Tensor, target: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of matched boxes, both (L, M, 4) cxcywh, over `num_boxes`."""
+        """(L,) of matched boxes, both (L, M, 4) cxcywh, over ``num_boxes``."""
         return self.loss_weight * self.elementwise(pred, target).sum((1, 2)) / num_boxes
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -171,14 +171,14 @@ class BoxL1Loss(SetLoss):
 
 @MODELS.register_module()
 class BoxGIoULoss(SetLoss):
-    """1 - generalised IoU (Rezatofighi et al., CVPR 2019); `eps` as in `elementwise_giou`."""
+    """1 - generalised IoU (Rezatofighi et al., CVPR 2019); ``eps`` as in ``elementwise_giou``."""
 
     def __init__(self, eps: float = 0.0, loss_weight: float = 1.0, reduction: str = 'mean') -> None:
         super().__init__(reduction, loss_weight)
         self.eps = eps
 
     def of_layers(self, pred: Tensor, target: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of matched boxes, both (L, M, 4) cxcywh, over `num_boxes`."""
+        """(L,) of matched boxes, both (L, M, 4) cxcywh, over ``num_boxes``."""
         loss = self.elementwise(cxcywh_to_xyxy(pred), cxcywh_to_xyxy(target))
         return self.loss_weight * loss.sum(1) / num_boxes
 

@@ -22,15 +22,15 @@ class CountedWarning:
         self.cases += cases
         if str(self.occurrences).strip('0') == '1':  # a power of ten
             print_log(
-                f'{message} (so far {self.cases} in {self.occurrences} steps; '
-                f'told again after {10 * self.occurrences})',
+                f'{message} ({self.cases} so far; the {self.occurrences}. warning of this '
+                f'kind, shown again at the {10 * self.occurrences}.)',
                 logger='current',
                 level=logging.WARNING,
             )
 
 
 class MatchingNotices:
-    """Warnings of one assigner; `max_nonfinite_steps` faulty steps in a row are tolerated."""
+    """Warnings of one assigner; ``max_nonfinite_steps`` faulty steps in a row are tolerated."""
 
     def __init__(self, max_nonfinite_steps: int) -> None:
         self.max_nonfinite_steps = max_nonfinite_steps
@@ -39,25 +39,27 @@ class MatchingNotices:
         self._degenerate = CountedWarning()
         self._unmatched = CountedWarning()
 
-    def nonfinite(self, where: Sequence[str]) -> None:
-        """Tell of layers, images and terms with non-finite costs; empty if there are none."""
+    def end_step(self, where: Sequence[str]) -> None:
+        """Note whether a step had non-finite costs; raise FloatingPointError after too many."""
         self.nonfinite_steps = self.nonfinite_steps + 1 if where else 0
-        if not where:
-            return
-        places = '; '.join(where[:3]) + (f'; and {len(where) - 3} more' if len(where) > 3 else '')
         if self.nonfinite_steps > self.max_nonfinite_steps:
             raise FloatingPointError(
                 f'predictions must be finite, got NaN or infinity in {self.nonfinite_steps} steps '
-                f'in a row, now in {places}; lower the learning rate, train without fp16 (--amp), '
-                'or look at these images and their boxes'
+                f'in a row, now in {_some(where)}; lower the learning rate, train without fp16 '
+                '(--amp), or look at these images and their boxes'
             )
+        if where:
+            self.nonfinite(where)
+
+    def nonfinite(self, where: Sequence[str]) -> None:
+        """Tell of the layers, images and terms whose costs were not finite."""
         self._nonfinite(
-            f'NaN or infinite matching costs in {places}: the objects went to the finite queries',
+            f'NaN or infinite matching costs in {_some(where)}: objects went to finite queries',
             len(where),
         )
 
     def degenerate(self, status: np.ndarray, image_names: Sequence[str]) -> None:
-        """Count boxes without an area in `status` (B, T)."""
+        """Count boxes without an area in ``status`` (B, T)."""
         counts = (status == DEGENERATE).sum(1)
         if counts.any():
             self._degenerate(
@@ -76,3 +78,8 @@ class MatchingNotices:
                 'left without a query; raise num_queries',
                 matches.unmatched,
             )
+
+
+def _some(items: Sequence[str], most: int = 3) -> str:
+    rest = f'; and {len(items) - most} more' if len(items) > most else ''
+    return '; '.join(items[:most]) + rest

@@ -48,14 +48,14 @@ class SetCriterion(nn.Module):
         self.encoder = encoder
 
     def forward(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Weighted losses by name, and scalars to log whose names do not contain `loss`.
+        """Weighted losses by name, and scalars to log whose names do not contain ``loss``.
 
-        The last layer's losses are `loss_cls`, `loss_bbox`, `loss_iou`; those of other layers begin
-        with `d0.`, `d1.`, ..., those of the encoder's proposals with `enc_`.
+        The last layer's losses are ``loss_cls``, ``loss_bbox``, ``loss_iou``; those of other layers
+        begin with ``d0.``, ``d1.``, ..., those of the encoder's proposals with ``enc_``.
 
         Args:
-            outputs: `pred_logits` (L, B, N, K) and `pred_boxes` (L, B, N, 4), cxcywh in 0..1; with
-                two stages `enc_logits` (B, S, K) and `enc_boxes` (B, S, 4).
+            outputs: ``pred_logits`` (L, B, N, K) and ``pred_boxes`` (L, B, N, 4), cxcywh in 0..1;
+                with two stages ``enc_logits`` (B, S, K) and ``enc_boxes`` (B, S, 4).
             targets: the objects of the B images.
 
         Raises:
@@ -115,10 +115,11 @@ class SetCriterion(nn.Module):
 def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
     """What DETR logs beside its losses, of the last layer.
 
-    `class_error`: percentage of matched queries whose highest column is not their object's class,
-    100 without objects. `cardinality_error`: mean over images of the difference between the number
-    of objects and of queries whose highest column is not the last. `unmatched_gt`: objects without
-    a query.
+    * ``class_error``: percentage of matched queries whose highest column is not their object's
+      class; 100 without objects.
+    * ``cardinality_error``: mean over images of the difference between the number of objects and
+      of queries whose highest column is not the last.
+    * ``unmatched_gt``: objects without a query.
     """
     highest = source.logits[-1].argmax(-1)  # (B, N)
     labels = select(source.targets.padded_labels, match.target[-1:])[0]

@@ -12,8 +12,8 @@ from .targets import Targets
 class Source:
     """Predictions of L layers of one kind with the objects they are matched with.
 
-    `prefixes` has an entry per layer, which the names of its losses begin with; `name` is what
-    messages call it.
+    ``prefixes`` has an entry per layer, which the names of its losses begin with; in ``name``, what
+    messages call a layer, {} stands for its number.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Matches:
 
 
 def collect_sources(outputs: dict[str, Tensor], targets: Targets, encoder: bool) -> list[Source]:
-    """The decoder's layers, then a two-stage encoder's proposals if `encoder`."""
+    """The decoder's layers, then a two-stage encoder's proposals if ``encoder``."""
     logits, boxes = outputs['pred_logits'], outputs['pred_boxes']
     prefixes = (*(f'd{layer}.' for layer in range(len(logits) - 1)), '')
-    sources = [Source('decoder layer', prefixes, logits, boxes, targets)]
+    sources = [Source('decoder layer {}', prefixes, logits, boxes, targets)]
     if encoder and outputs.get('enc_logits') is not None:
         sources.append(
             Source(
-                'encoder proposals, layer',
+                'encoder proposals',
                 ('enc_',),
                 outputs['enc_logits'].unsqueeze(0),
                 outputs['enc_boxes'].unsqueeze(0),

@@ -17,10 +17,10 @@ PADDING, USABLE, DEGENERATE, BAD_LABEL = range(4)
 
 @dataclass(frozen=True)
 class Targets:
-    """Objects of B images: `labels` (n_b,) and `boxes` (n_b, 4), cxcywh in 0..1 without padding.
+    """Objects of B images: labels (n_b,) and boxes (n_b, 4), cxcywh in 0..1 of the unpadded image.
 
     Nothing here waits for the device. What the host must know (which boxes have no area, which
-    labels are out of range) is in `status`, which the assigner copies together with its costs.
+    labels are out of range) is in ``status``, which the assigner copies together with its costs.
     """
 
     labels: tuple[Tensor, ...]
@@ -37,7 +37,7 @@ class Targets:
 
     @classmethod
     def from_samples(cls, data_samples: SampleList, num_classes: int) -> 'Targets':
-        """Read `gt_instances` (boxes xyxy in pixels) and `img_shape` (h, w), without padding.
+        """Read ``gt_instances`` (boxes xyxy in pixels) and ``img_shape`` (h, w), without padding.
 
         Raises:
             ValueError: a label outside [0, num_classes); now if the labels are on the host,
@@ -93,7 +93,7 @@ class Targets:
         return torch.where(self.is_present, status, PADDING).to(torch.uint8)
 
     def check_labels(self, status: np.ndarray, num_classes: int) -> None:
-        """Raise ValueError if `status` (B, T), copied to the host, holds a BAD_LABEL."""
+        """Raise ValueError if ``status`` (B, T), copied to the host, holds a BAD_LABEL."""
         wrong = np.argwhere(status == BAD_LABEL)
         if len(wrong):
             image, index = wrong[0]
@@ -116,6 +116,6 @@ def _image_name(metainfo: dict) -> str:
 
 
 def select(padded: Tensor, index: Tensor) -> Tensor:
-    """Rows of `padded` (B, T, ...) at the flat positions `index` (L, M): (L, M, ...)."""
+    """Rows of ``padded`` (B, T, ...) at the flat positions ``index`` (L, M): (L, M, ...)."""
     rows = padded.flatten(0, 1).index_select(0, index.flatten())
     return rows.unflatten(0, index.shape)

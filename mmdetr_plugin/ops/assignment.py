@@ -20,7 +20,7 @@ class Assignment:
 
 
 def solve(costs: np.ndarray, usable: np.ndarray) -> Assignment:
-    """Match queries and objects at the least total cost, with scipy's `linear_sum_assignment`.
+    """Match queries and objects at the least total cost, with scipy's ``linear_sum_assignment``.
 
     A query whose cost is not finite is given an object only if the finite ones do not suffice.
 

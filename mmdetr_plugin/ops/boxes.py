@@ -1,7 +1,7 @@
 """Box formats and overlaps in pure torch.
 
-`cxcywh` is (centre x, centre y, width, height), `xyxy` is (left, top, right, bottom). Overlaps do
-not depend on the frame (0..1 or pixels), as long as both arguments share it.
+``cxcywh`` is (centre x, centre y, width, height), ``xyxy`` is (left, top, right, bottom). Overlaps
+do not depend on the frame (0..1 or pixels), as long as both arguments share it.
 """
 
 import torch
@@ -34,7 +34,7 @@ def pairwise_giou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
 def elementwise_giou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
     """Generalised IoU of corresponding boxes, both (..., 4) xyxy: (...).
 
-    Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019. `eps` is added to the
+    Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019. ``eps`` is added to the
     denominators, as DAB-DETR does (1e-6).
     """
     return _giou(boxes1.unbind(-1), boxes2.unbind(-1), eps)

@@ -1,0 +1,146 @@
+"""Compare our models with golden outputs of the official implementations.
+
+    python tools/check_parity.py tests/parity/cases/*
+
+prints one row per compared array and exits 1 if any differs by more than the case's tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from parity import (
+    Arrays,
+    Case,
+    detection_arrays,
+    loss_arrays,
+    output_arrays,
+    run_outputs,
+)
+
+DETECTIONS = ('scores', 'labels', 'boxes')
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: the largest difference and what is allowed."""
+
+    name: str
+    difference: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = 'ok' if self.ok else 'FAILED'
+        return f'{self.name:<72} {self.difference:12.3e} {self.tolerance:10.1e}  {verdict}'
+
+
+def check(case: Case) -> tuple[list[Row], list[str]]:
+    """Rows of all arrays that the model gives, and the names of the arrays that it does not."""
+    model = case.model()
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    expected = case.spec['num_parameters_trainable']
+    rows = [Row('num_parameters_trainable', abs(trainable - expected), 0)]
+    batch, samples = case.batch()
+    if case.spec['mode'] == 'loss':
+        run = run_outputs(model, batch, samples)
+        ours = output_arrays(run, case.spec)
+        losses = model.loss(batch, samples)
+        ours.update(loss_arrays(model, run['outputs'], losses, samples))
+    else:
+        with torch.no_grad():
+            run = run_outputs(model, batch, samples)
+            ours = output_arrays(run, case.spec)
+            ours.update(detection_arrays(model, batch, samples))
+        rows += detection_rows(case, ours)
+    done = (*DETECTIONS, 'det_index')
+    names = [n for n in case.golden if n in ours and n not in done]
+    rows += [compare(case, n, ours[n]) for n in names]
+    absent = [n for n in case.golden if n not in ours and n not in done]
+    return rows, absent
+
+
+def compare(case: Case, name: str, ours: np.ndarray) -> Row:
+    """One array against its golden value."""
+    golden, tolerance = case.golden[name], case.spec['tolerance']
+    images = case.spec.get('compare_images')
+    if images is not None and golden.ndim > 1:
+        axis = 1 if name.startswith('aux_') else 0
+        golden, ours = golden.take(images, axis), ours.take(images, axis)
+    if golden.shape != ours.shape:
+        return Row(f'{name} (shape {ours.shape}, golden {golden.shape})', np.inf, 0)
+    if golden.size == 0:
+        return Row(name, 0.0, 0.0)
+    difference = np.abs(ours.astype(np.float64) - golden.astype(np.float64)).max()
+    if golden.dtype.kind in 'iub':
+        return Row(name, float(difference), 0.0)
+    if name.startswith('grad_norm/'):
+        largest = max(float(v) for k, v in case.golden.items() if k.startswith('grad_norm/'))
+        floor = tolerance['grad_norm_floor'] * largest
+        if max(float(golden), float(ours)) < floor:  # zero in exact arithmetic: noise
+            return Row(name, float(difference), floor)
+        return Row(name, float(difference), tolerance['grad_norm_rtol'] * float(golden) + floor)
+    if name.startswith('loss'):
+        return Row(name, float(difference), tolerance['losses_rtol'] * max(float(golden), 1.0))
+    kind = next((k for k in ('boxes', 'masks') if k in name), 'logits')
+    return Row(name, float(difference), tolerance[f'{kind}_atol'])
+
+
+def detection_rows(case: Case, ours: Arrays) -> list[Row]:
+    """Scores in order of size; each golden detection against our nearest one of its class.
+
+    A golden detection that ties with the last one may be missing from our list.
+    """
+    golden, tolerance = case.golden, case.spec['tolerance']
+    images = case.spec.get('compare_images') or range(len(golden['scores']))
+    scores = boxes = 0.0
+    for i in images:
+        ranked = [np.sort(x['scores'][i])[::-1] for x in (golden, ours)]
+        if len(ranked[0]) != len(ranked[1]):
+            return [Row('scores (number of detections)', np.inf, 0)]
+        scores = max(scores, float(np.abs(ranked[0] - ranked[1]).max()))
+        extent = max(case.spec['sizes'][i])
+        for score, label, box in zip(*(golden[k][i] for k in DETECTIONS), strict=True):
+            same = ours['labels'][i] == label
+            if not same.any() and score - ranked[0][-1] < tolerance['logits_atol']:
+                continue
+            near = np.abs(ours['scores'][i] - score) < tolerance['logits_atol']
+            apart = np.abs(ours['boxes'][i] - box).max(-1) / extent
+            apart = np.where(same & near, apart, np.inf).min()
+            if np.isfinite(apart) or score - ranked[0][-1] > tolerance['logits_atol']:
+                boxes = max(boxes, float(apart))
+    return [
+        Row('scores', scores, tolerance['logits_atol']),
+        Row('labels and boxes', boxes, 2 * tolerance['boxes_atol']),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('cases', nargs='+', metavar='CASE_DIR')
+    parser.add_argument('--quiet', action='store_true', help='print failures and totals only')
+    args = parser.parse_args()
+    failed = 0
+    for folder in args.cases:
+        case = Case.load(folder)
+        rows, absent = check(case)
+        wrong = [row for row in rows if not row.ok]
+        failed += len(wrong)
+        print(f'== {case.name}: {len(rows) - len(wrong)} of {len(rows)} arrays ok')
+        for row in wrong if args.quiet else rows:
+            print(f'  {row}')
+        if absent:
+            print(f'  not given by the model: {", ".join(absent)}')
+    print('parity holds' if not failed else f'{failed} arrays differ')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
