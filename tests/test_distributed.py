@@ -1,0 +1,75 @@
+"""Two gloo processes give the gradient of one process that has the whole batch."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from criterion_cases import NUM_CLASSES, make_criterion, make_targets, trained
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmdetr_plugin.criterion import SoftmaxClassLoss, Targets
+
+IMAGES, QUERIES, PROPOSALS, WIDTH = 4, 9, 12, 8
+COUNTS = {'unequal': (5, 1, 0, 2), 'one rank empty': (3, 4, 0, 0)}
+KINDS = ('focal', 'softmax')
+
+
+class Head(nn.Module):
+    """A layer's class and box head on given features."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.classes = nn.Linear(WIDTH, columns)
+        self.boxes = nn.Linear(WIDTH, 4)
+
+    def forward(self, queries, proposals):
+        return {
+            'pred_logits': self.classes(queries),
+            'pred_boxes': self.boxes(queries).sigmoid(),
+            'enc_logits': self.classes(proposals),
+            'enc_boxes': self.boxes(proposals).sigmoid(),
+        }
+
+
+def gradients(kind, case, part, wrap=lambda head: head):
+    """Gradient of every parameter from the images of ``part``."""
+    torch.manual_seed(0)
+    columns = NUM_CLASSES + (kind == 'softmax')
+    queries = torch.randn(2, IMAGES, QUERIES, WIDTH)[:, part]
+    proposals = torch.randn(IMAGES, PROPOSALS, WIDTH)[part]
+    whole = make_targets(COUNTS[case])
+    targets = Targets(whole.labels[part], whole.boxes[part], whole.image_names[part])
+    loss = {'loss_cls': SoftmaxClassLoss(sync_weight=True)} if kind == 'softmax' else {}
+    head = wrap(Head(columns))
+    trained(make_criterion(kind, **loss)(head(queries, proposals), targets)).backward()
+    return [parameter.grad for parameter in head.parameters()]
+
+
+def work(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
+    half = slice(rank * 2, rank * 2 + 2)
+    averaged = {
+        (kind, case): gradients(kind, case, half, DistributedDataParallel)
+        for kind in KINDS
+        for case in COUNTS
+    }
+    if rank == 0:
+        torch.save(averaged, f'{folder}/gradients.pth')
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def averaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('gloo')
+    mp.spawn(work, (str(folder),), nprocs=2)
+    return torch.load(folder / 'gradients.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('case', COUNTS)
+@pytest.mark.parametrize('kind', KINDS)
+def test_two_processes_equal_one(kind, case, averaged):
+    single = gradients(kind, case, slice(None))
+    for got, expected in zip(averaged[kind, case], single):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
