@@ -44,14 +44,17 @@ class BuildWithMim(build_py):
     """Puts MIM_CONTENTS into `.mim`: as copies in a build, as links in an editable install."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             self._fill(ROOT / PACKAGE / '.mim', self._link)
         else:
-            self._fill(Path(self.build_lib) / PACKAGE / '.mim', self._copy)
+            target = Path(self.build_lib) / PACKAGE
+            # A file that was renamed must not come back from the last build.
+            shutil.rmtree(target, ignore_errors=True)
+            super().run()
+            self._fill(target / '.mim', self._copy)
 
     def _fill(self, target: Path, put) -> None:
-        # Start empty: a config that was renamed must not survive from the last build.
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for name in MIM_CONTENTS:
