@@ -39,7 +39,7 @@ class DETR(BaseDetector):
         embed_dims: width of tokens and queries.
         dropout: of the transformer.
         layout: whose published checkpoints name their parameters as this model's do:
-            ``detr``, ``deformable`` or ``anchor``.
+            ``detr``, ``deformable``, ``anchor`` or ``sam``.
     """
 
     def __init__(

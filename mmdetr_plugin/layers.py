@@ -108,7 +108,8 @@ class DecoderLayer(TransformerLayer):
     def keys(self, layout: str) -> dict[str, str]:
         ffn = 'ffn.' if layout == 'anchor' else ''
         # The official Deformable and Anchor layers number the cross-attention's norm first.
-        first, second = ('norm1.', 'norm2.') if layout == 'detr' else ('norm2.', 'norm1.')
+        crossed = layout in ('deformable', 'anchor')
+        first, second = ('norm2.', 'norm1.') if crossed else ('norm1.', 'norm2.')
         return {
             'self_attn_out.norm.': first,
             'cross_attn_out.norm.': second,

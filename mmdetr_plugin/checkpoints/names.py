@@ -1,8 +1,9 @@
 """Names of a model's parameters in the published checkpoints.
 
 Every part knows its own names: ``part.keys(layout)`` maps prefixes of its parameters to the prefixes
-that the layout gives them, relative to the part's own place, or from the root with a leading ``/``.
-A tuple lists several names of one tensor. The map of a model is the union of its parts' maps.
+that the layout gives them, relative to the part's own place, with a leading ``../`` to the place that
+its parent has, or with a leading ``/`` from the root. A tuple lists several names of one tensor. The
+map of a model is the union of its parts' maps.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ def _names(module: nn.Module, name: str, layout: str) -> tuple[str, ...]:
     rest = name[len(prefix) :]
     child = module.get_submodule(prefix.rstrip('.')) if prefix.endswith('.') else None
     inner = _names(child, rest, layout) if child is not None and rest else (rest,)
-    return tuple(
-        part if part.startswith('/') else head + part for head, part in product(targets, inner)
-    )
+    return tuple(_join(head, part) for head, part in product(targets, inner))
+
+
+def _join(head: str, part: str) -> str:
+    if part.startswith('../'):
+        return part.removeprefix('../')
+    return part if part.startswith('/') else head + part
