@@ -6,9 +6,13 @@ Every registered class is an attribute of the package, found on first use, so th
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+from .compat import check_dependencies
 from .version import __version__
+
+check_dependencies()
 
 __all__ = ['__version__']
 
@@ -16,8 +20,8 @@ __all__ = ['__version__']
 def __getattr__(name: str) -> Any:
     if name.startswith('_'):
         raise AttributeError(name)
-    from . import components, registry  # noqa: F401 - components registers every class
-
+    registry = import_module(f'{__name__}.registry')
+    import_module(f'{__name__}.components')  # registers every class
     for value in vars(registry).values():
         if isinstance(value, registry.Registry) and name in value.module_dict:
             return value.module_dict[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -11,7 +13,13 @@ from torch.nn import functional as F
 Shapes = tuple[tuple[int, int], ...]
 
 
-def deformable_attention(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+def deformable_attention(
+    value: Tensor,
+    shapes: Shapes,
+    locations: Tensor,
+    weights: Tensor,
+    backend: str | None = None,
+) -> Tensor:
     """Weighted sum of values read by bilinear interpolation; zero outside a map.
 
     Args:
@@ -19,20 +27,40 @@ def deformable_attention(value: Tensor, shapes: Shapes, locations: Tensor, weigh
         shapes: ``(H, W)`` of every level, python integers.
         locations: (B, N, heads, L, P, 2), (x, y) in the unit square of each level.
         weights: (B, N, heads, L, P).
+        backend: ``grid``, ``compiled`` (CPU, needs numba) or ``mmcv`` (CUDA); None chooses.
 
     Returns:
         (B, N, heads * D) in the dtype of ``value``.
+
+    Raises:
+        ValueError: there is no such backend.
     """
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {sorted(BACKENDS)}, got {backend!r}; change it')
     dtype = value.dtype
     with torch.autocast(value.device.type, enabled=False):
         # Positions lose whole pixels in half precision, so the sampling is done in single.
         precision = torch.promote_types(locations.dtype, torch.float32)
         value, locations, weights = (x.to(precision) for x in (value, locations, weights))
-        if value.is_cuda and precision == torch.float32:
-            out = _mmcv_cuda(value, shapes, locations, weights)
-        else:
-            out = sample_grid(value, shapes, locations, weights)
+        sample = BACKENDS[backend or choose_backend(value)]
+        out = sample(value, shapes, locations, weights)
     return out.to(dtype)
+
+
+def choose_backend(value: Tensor) -> str:
+    """The fastest backend that takes ``value``: a key of :data:`BACKENDS`."""
+    plain = type(value) is Tensor and not torch.compiler.is_compiling()
+    if value.is_cuda and value.dtype == torch.float32:
+        return 'mmcv'
+    if plain and value.device.type == 'cpu' and has_numba() and not torch.jit.is_tracing():
+        return 'compiled'
+    return 'grid'
+
+
+@lru_cache(maxsize=1)
+def has_numba() -> bool:
+    """Whether the extra ``cpu`` is installed."""
+    return importlib.util.find_spec('numba') is not None
 
 
 def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -73,3 +101,16 @@ def _mmcv_cuda(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor
         return MultiScaleDeformableAttnFunction.apply(
             value.contiguous(), sizes, starts, locations.contiguous(), weights.contiguous(), step
         )
+
+
+def _compiled_cpu(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    from .deformable_cpu import sample_compiled
+
+    return sample_compiled(value, shapes, locations, weights)
+
+
+BACKENDS: dict[str, Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]] = {
+    'grid': sample_grid,
+    'compiled': _compiled_cpu,
+    'mmcv': _mmcv_cuda,
+}
