@@ -60,13 +60,17 @@ class EncoderProposals(QuerySource):
         return logits.masked_fill(~valid, float('inf')), valid
 
     def select(self, proposals: Prediction) -> State:
-        """Queries of the tokens with the highest score of class column 0."""
-        scores = proposals.logits[..., 0]
-        index = scores.topk(min(self.num_queries, scores.shape[1]), 1).indices
+        """Queries of the :meth:`best` tokens."""
+        index = self.best(proposals.logits)
         ref = proposals.box_logit.detach().gather(1, index[..., None].expand(-1, -1, 4))
         code = sine_point_code(ref.sigmoid(), self.embed_dims // 2, order='xywh')
         pos, content = self.position_norm(self.position(code)).chunk(2, -1)
         return State(content, pos, ref)
+
+    def best(self, logits: Tensor) -> Tensor:
+        """(B, N) tokens with the highest score of class column 0, of logits (B, S, K)."""
+        scores = logits[..., 0]
+        return scores.topk(min(self.num_queries, scores.shape[1]), 1).indices
 
     def keys(self, layout: str) -> dict[str, str]:
         names = {
