@@ -9,7 +9,7 @@ from mmengine.registry import Registry
 
 
 def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
-    """Build ``cfg``, adding those ``shared`` values that its class takes and ``cfg`` does not state.
+    """Build ``cfg``, adding the ``shared`` values that its class takes and ``cfg`` does not state.
 
     Args:
         registry: where the type is looked up.
@@ -26,6 +26,8 @@ def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
     if 'type' not in args:
         raise ValueError(f"slot '{slot}' needs a dict with a 'type', got {dict(cfg)}; add type=...")
     kind = args['type']
+    if isinstance(kind, str) and '.' not in kind and '_scope_' in args:
+        kind = f'{args["_scope_"]}.{kind}'  # inherited by ``mmdet::``
     cls = kind if inspect.isclass(kind) else _lookup(registry, kind, slot)
     parameters = inspect.signature(cls).parameters
     for name, value in shared.items():
@@ -46,8 +48,8 @@ def _lookup(registry: Registry, kind: str, slot: str) -> type:
     except RuntimeError:  # what mmengine raises for a name that is nowhere
         cls = None
     if cls is None:
-        names = list(registry.module_dict)
-        near = difflib.get_close_matches(kind.split('.')[-1], names, n=3, cutoff=0.4) or sorted(names)
+        names = sorted(registry.module_dict)
+        near = difflib.get_close_matches(kind.split('.')[-1], names, n=3, cutoff=0.4) or names
         raise ValueError(
             f"slot '{slot}' must name a registered type, got {kind!r}; did you mean one of {near}?"
         )

@@ -1,4 +1,18 @@
 """Imports every module that registers something; the registries import this one lazily."""
 
-from . import attention, backbone, criterion, datasets, decoder, detector  # noqa: F401
-from . import encoder, ffn, heads, layers, position, queries  # noqa: F401
+from . import (  # noqa: F401
+    attention,
+    backbone,
+    criterion,
+    datasets,
+    decoder,
+    detector,
+    encoder,
+    ffn,
+    heads,
+    layers,
+    optim_wrapper,
+    position,
+    queries,
+    query_position,
+)
