@@ -9,6 +9,7 @@ from torch import nn
 
 from .attention.base import AttentionOp
 from .build import build_slot
+from .ffn import MLP
 from .registry import MODELS
 from .structures import Memory, State
 
@@ -30,10 +31,17 @@ class Encoder(nn.Module):
     Args:
         num_layers: 0 leaves the memory as it is.
         layer: config of one layer; a callable ``layer(state, memory, index) -> State``.
+        position_scale: multiply the position codes in each layer by a perceptron of the tokens, one
+            for all layers (DAB-DETR's code).
     """
 
     def __init__(
-        self, num_layers: int, layer: Mapping, embed_dims: int = 256, dropout: float = 0.1
+        self,
+        num_layers: int,
+        layer: Mapping,
+        position_scale: bool = False,
+        embed_dims: int = 256,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         shared = {'embed_dims': embed_dims, 'dropout': dropout}
@@ -41,13 +49,17 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             build_slot(MODELS, cfg, 'encoder.layer', layer=i, **shared) for i in range(num_layers)
         )
+        self.position_scale = MLP(embed_dims, embed_dims, embed_dims, 2) if position_scale else None
         init_transformer_(self)
 
     def forward(self, memory: Memory) -> Memory:
-        state = State(
-            memory.tokens, memory.pos, points=memory.centres(), self_mask=memory.key_mask
-        )
+        state = State(memory.tokens, memory.pos, points=memory.centres(), self_mask=memory.key_mask)
         for i, layer in enumerate(self.layers):
+            if self.position_scale is not None:
+                state = replace(state, pos=memory.pos * self.position_scale(state.content))
             state = layer(state, memory, i)
             memory = replace(memory, tokens=state.content)
         return memory
+
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'position_scale.': 'query_scale.'}

@@ -6,7 +6,7 @@ immutable: a step returns a changed copy made with :func:`dataclasses.replace`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -107,9 +107,10 @@ class State:
         pos: (B, N, C) query position, or None.
         ref: (B, N, 2 | 4) reference point or box (cx, cy, w, h) in logit space, or None.
         spatial: (B, N, C) code of the reference that cross-attention compares with the position
-            codes of the memory (Conditional DETR, section 3.3), or None.
-        points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level. Given
-            for memory tokens; for object queries deformable attention derives them from ``ref``.
+            codes of the memory (Conditional DETR, section 3.3); a function of the content where
+            that is read as it enters cross-attention; or None.
+        points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
+            Given for memory tokens; for object queries deformable attention derives them from ``ref``.
         self_mask: bool, broadcastable to (B, heads, N, N), True = attend; None = all to all.
         groups: number of equal query groups that are matched separately.
         carry: what an attention op keeps from one call to a later one.
@@ -118,7 +119,7 @@ class State:
     content: Tensor
     pos: Tensor | None = None
     ref: Tensor | None = None
-    spatial: Tensor | None = None
+    spatial: Tensor | Callable[[Tensor], Tensor] | None = None
     points: Tensor | None = None
     self_mask: Tensor | None = None
     groups: int = 1

@@ -4,5 +4,15 @@ from .base import QuerySource
 from .boxes import LearnedBoxes
 from .learned import LearnedQueries, LinearReference
 from .proposals import EncoderProposals
+from .references import FixedReference, LearnedReference, MLPReference
 
-__all__ = ['EncoderProposals', 'LearnedBoxes', 'LearnedQueries', 'LinearReference', 'QuerySource']
+__all__ = [
+    'EncoderProposals',
+    'FixedReference',
+    'LearnedBoxes',
+    'LearnedQueries',
+    'LearnedReference',
+    'LinearReference',
+    'MLPReference',
+    'QuerySource',
+]

@@ -1,9 +1,11 @@
-"""Queries that are learned boxes (DAB-DETR, section 4.1; SAM-DETR, section 3.3)."""
+"""Queries that are learned boxes (DAB-DETR, section 4.2; SAM-DETR, section 3.3)."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..ops.coordinates import inverse_sigmoid
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import QuerySource
@@ -11,18 +13,56 @@ from .base import QuerySource
 
 @MODELS.register_module()
 class LearnedBoxes(QuerySource):
-    """A learned box (cx, cy, w, h), in logit space, per query; content starts at zero."""
+    """A learned box (cx, cy, w, h), in logit space, per query; the content starts at zero.
 
-    def __init__(self, num_queries: int, embed_dims: int = 256) -> None:
+    Args:
+        num_queries: number of boxes.
+        learned_content: learn a content for each box (DAB-Deformable DETR).
+        num_patterns: every box is used so many times, each time with another learned content added,
+            pattern after pattern: there are then num_patterns x num_queries queries. 0 = once.
+        fixed_xy: the centres are drawn evenly over the image and are not trained (DAB-DETR,
+            appendix). They stay entries of the trainable ``boxes``, as published, with a gradient
+            of zero; the optimizer must be told not to let ``queries.boxes`` decay.
+    """
+
+    def __init__(
+        self,
+        num_queries: int,
+        embed_dims: int = 256,
+        learned_content: bool = False,
+        num_patterns: int = 0,
+        fixed_xy: bool = False,
+    ) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.embed_dims = embed_dims
+        self.num_patterns = num_patterns
+        self.fixed_xy = fixed_xy
         self.boxes = nn.Embedding(num_queries, 4)
+        self.content = nn.Embedding(num_queries, embed_dims) if learned_content else None
+        self.patterns = nn.Embedding(num_patterns, embed_dims) if num_patterns else None
+        if fixed_xy:
+            with torch.no_grad():
+                xy = self.boxes.weight[:, :2]
+                xy.copy_(inverse_sigmoid(xy.uniform_(0, 1), 1e-3))
 
     def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
-        ref = self.boxes.weight.expand(len(memory.tokens), -1, -1)
-        content = ref.new_zeros(()).expand(*ref.shape[:2], self.embed_dims)
-        return State(content, ref=ref), None
+        ref = self.boxes.weight
+        if self.fixed_xy:
+            ref = torch.cat((ref[:, :2].detach(), ref[:, 2:]), -1)
+        content = ref.new_zeros(()).expand(self.num_queries, self.embed_dims)
+        if self.content is not None:
+            content = self.content.weight
+        if self.patterns is not None:
+            content = (self.patterns.weight[:, None] + content).flatten(0, 1)
+            ref = ref.repeat(self.num_patterns, 1)
+        return State(self._batch(content, memory), ref=self._batch(ref, memory)), None
+
+    def _batch(self, x: Tensor, memory: Memory) -> Tensor:
+        return x.expand(len(memory.tokens), -1, -1)
 
     def keys(self, layout: str) -> dict[str, str]:
-        return {'boxes.': '/query_embed.' if layout == 'sam' else '/refpoint_embed.'}
+        # Only DAB-DETR's patterns belong to the transformer.
+        patterns = '/transformer.patterns.' if layout == 'detr' else '/patterns_embed.'
+        boxes = '/query_embed.' if layout == 'sam' else '/refpoint_embed.'
+        return {'boxes.': boxes, 'content.': '/tgt_embed.', 'patterns.': patterns}

@@ -31,7 +31,8 @@ class LearnedQueries(QuerySource):
         self.num_queries = num_queries
         self.learned_content = learned_content
         self.embedding = nn.Embedding(num_queries, embed_dims * (1 + learned_content))
-        self.reference = build_slot(MODELS, reference, 'queries.reference', embed_dims=embed_dims)
+        shared = {'embed_dims': embed_dims, 'num_queries': num_queries}
+        self.reference = build_slot(MODELS, reference, 'queries.reference', **shared)
 
     def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
         embedding = self.embedding.weight.expand(len(memory.tokens), -1, -1)

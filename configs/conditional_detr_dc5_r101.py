@@ -1,0 +1,7 @@
+# Conditional DETR with ResNet-101, last stage dilated: 45.0 AP.
+_base_ = './conditional_detr_dc5_r50.py'
+
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')))

@@ -1,0 +1,7 @@
+# DAB-DETR with ResNet-101, last stage dilated: 45.8 AP.
+_base_ = './dab_detr_dc5_r50.py'
+
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')))
