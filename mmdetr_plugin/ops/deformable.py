@@ -84,12 +84,22 @@ def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
     return out.view(batch, heads * width, queries).transpose(1, 2).contiguous()
 
 
-@lru_cache(maxsize=64)
 def level_layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(L, 2) sizes as (H, W) and (L,) first indices on ``device``, copied there once per ``shapes``."""
+    """(L, 2) sizes as (H, W), (L,) first indices on ``device``; copied there once per shapes."""
+    # What a tracer makes must not outlive the trace.
+    return (_layout if torch.compiler.is_compiling() else _cached_layout)(shapes, device)
+
+
+def _layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
     sizes = torch.tensor(shapes, dtype=torch.long)
     starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
     return sizes.to(device), starts.to(device)
+
+
+@lru_cache(maxsize=64)
+def _cached_layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # a later training step may save them for its backward pass
+        return _layout(shapes, device)
 
 
 def _mmcv_cuda(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
