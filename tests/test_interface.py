@@ -1,0 +1,390 @@
+"""The ten cases that decide the interface of the slots, each with a toy part of a few lines.
+
+Whoever writes a new part finds here what it is given and what it may return.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmdetr_plugin.attention import AttentionOp
+from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.heads import Prediction, SetHead
+from mmdetr_plugin.position import PositionEncoding
+from mmdetr_plugin.queries import QuerySource
+from mmdetr_plugin.structures import Memory, State
+
+WIDTH, QUERIES, SIZE = 16, 4, (32, 48)
+COSTS = [dict(type='FocalLossCost', eps=1e-8), dict(type='BBoxL1Cost', box_format='xywh')]
+CRITERION = dict(
+    type='SetCriterion',
+    assigner=dict(type='HungarianAssigner', match_costs=COSTS),
+    loss_cls=dict(type='FocalClassLoss'),
+    loss_bbox=dict(type='BoxL1Loss'),
+    loss_iou=dict(type='BoxGIoULoss'),
+)
+
+
+class Patches(nn.Module):
+    """Two maps, of strides 4 and 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 8, 2, 2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        fine = self.fine(images)
+        return fine, self.coarse(fine)
+
+
+class LastMap(nn.Module):
+    """A neck that reads the last map of the backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(8, WIDTH, 1)])
+
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (self.convs[0](maps[-1]),)
+
+
+def make(cross_attn: object = None, **parts: object) -> DETR:
+    """A DETR of two decoder layers in which ``parts`` are replaced."""
+    torch.manual_seed(0)
+    attention = dict(type='CrossAttention', num_heads=2)
+    layer = dict(
+        self_attn=dict(type='SelfAttention', num_heads=2),
+        cross_attn=cross_attn or attention,
+        ffn=dict(type='FeedForward', hidden_dims=8),
+    )
+    default = dict(
+        num_classes=3,
+        embed_dims=WIDTH,
+        dropout=0.0,
+        backbone=dict(type=Patches),
+        neck=dict(type=LastMap),
+        position=dict(type='SinePosition'),
+        queries=dict(type='LearnedQueries', num_queries=QUERIES),
+        decoder=dict(type='Decoder', num_layers=2, layer=layer),
+        head=dict(type='SetHead'),
+        criterion=CRITERION,
+        postprocess=dict(type='SigmoidTopK'),
+    )
+    return DETR(**{**default, **parts}).eval()
+
+
+def data(objects: int = 2) -> tuple[Tensor, list[DetDataSample]]:
+    """Two images of 32 x 48 pixels."""
+    torch.manual_seed(1)
+    boxes = torch.tensor([[4.0, 4, 20, 20], [10.0, 8, 40, 30]])[:objects]
+    samples = [DetDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE)) for _ in range(2)]
+    for sample in samples:
+        labels = torch.zeros(objects, dtype=torch.long)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    return torch.randn(2, 3, *SIZE), samples
+
+
+def run(model: DETR) -> dict[str, Tensor]:
+    return model(*data(), mode='tensor')
+
+
+class Recorder(AttentionOp):
+    """Keeps what its layer is given."""
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.seen: list[State] = []
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        self.seen.append(state)
+        return torch.zeros_like(state.content)
+
+
+# ---- 1: row-column attention needs the 2-D map ---------------------------------------------------
+
+
+class RowMeans(AttentionOp):
+    """Query n reads the mean of row n."""
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        rows = memory.maps()[0].mean(-1).transpose(1, 2)  # (B, H, C)
+        return rows[:, : state.content.shape[1]]
+
+
+def test_ops_see_the_map_and_its_mask() -> None:
+    model = make(dict(type=RowMeans))
+    maps = model.extract_feat(data()[0])
+    sample = DetDataSample(metainfo=dict(img_shape=(32, 24)))
+    memory = model.embed(maps, [sample, sample], SIZE)
+    assert memory.shapes == ((4, 6),)
+    torch.testing.assert_close(memory.maps()[0], maps[0])
+    assert memory.masks()[0][0].tolist() == [[False] * 3 + [True] * 3] * 4
+    op = model.decoder.layers[0].cross_attn
+    got = op(State(torch.zeros(2, QUERIES, WIDTH)), memory, 0)
+    torch.testing.assert_close(got, maps[0].mean(-1).transpose(1, 2))
+    assert run(model)['pred_boxes'].shape == (2, 2, QUERIES, 4)
+
+
+# ---- 2: SAM-DETR builds its queries from the memory, inside cross-attention ----------------------
+
+
+class ContentFromMemory(Recorder):
+    """New content for the whole layer: the token under each query's reference."""
+
+    def prepare(self, state: State, memory: Memory, layer: int) -> State:
+        x, y = state.ref.sigmoid().unbind(-1)
+        height, width = memory.shapes[0]
+        index = (y * height).long() * width + (x * width).long()
+        content = memory.tokens.gather(1, index[..., None].expand(-1, -1, WIDTH))
+        return replace(state, content=content, pos=None)
+
+
+def test_cross_attention_can_replace_the_content() -> None:
+    queries = dict(
+        type='LearnedQueries', num_queries=QUERIES, reference=dict(type='LinearReference')
+    )
+    layer = dict(self_attn=None, cross_attn=dict(type=ContentFromMemory), ffn=None)
+    model = make(queries=queries, decoder=dict(type='Decoder', num_layers=2, layer=layer))
+    run(model)
+    tokens = model.extract_feat(data()[0])[0].flatten(2).transpose(1, 2)
+    for decoder_layer in model.decoder.layers:  # the same places, thus the same tokens
+        (state,) = decoder_layer.cross_attn.seen
+        assert state.pos is None
+        distance = torch.cdist(state.content, tokens).amin(-1)
+        assert distance.max() < 1e-4
+
+
+# ---- 3: SMCA makes the reference in layer 0 and keeps it -----------------------------------------
+
+
+class PointFromContent(Recorder):
+    def __init__(self, embed_dims: int, layer: int) -> None:
+        super().__init__(embed_dims)
+        self.point = nn.Linear(embed_dims, 2) if layer == 0 else None
+
+    def prepare(self, state: State, memory: Memory, layer: int) -> State:
+        if self.point is None:
+            return state
+        ref = self.point(state.with_pos())
+        return replace(state, ref=ref).keep(first=ref)
+
+
+def test_layer_0_can_make_a_reference_that_stays() -> None:
+    model = make(dict(type=PointFromContent))
+    outputs = run(model)
+    states = [layer.cross_attn.seen[0] for layer in model.decoder.layers]
+    assert states[0].ref is states[1].ref is states[1].carry['first']
+    # The box head starts at zero: a box is its reference.
+    for boxes in outputs['pred_boxes']:
+        torch.testing.assert_close(boxes[..., :2], states[0].ref.sigmoid(), rtol=1e-4, atol=1e-5)
+
+
+# ---- 4: Conditional DETR treats layer 0 differently ----------------------------------------------
+
+
+class FirstLayerDiffers(AttentionOp):
+    """Has a projection, and uses the query position, in layer 0 only."""
+
+    def __init__(self, embed_dims: int, layer: int) -> None:
+        super().__init__()
+        self.position = nn.Linear(embed_dims, embed_dims) if layer == 0 else None
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        assert (layer == 0) == (self.position is not None)
+        if layer == 0:
+            return self.position(state.pos)
+        return state.content
+
+
+def test_ops_know_their_layer() -> None:
+    model = make(dict(type=FirstLayerDiffers))
+    names = [name for name, _ in model.decoder.named_parameters() if 'cross_attn.' in name]
+    assert names == [f'layers.0.cross_attn.position.{part}' for part in ('weight', 'bias')]
+    run(model)
+
+
+# ---- 5: DAB-DETR scales the positions of the encoder by the content ------------------------------
+
+
+class ScaledPosition(Recorder):
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__(embed_dims)
+        self.scale = nn.Linear(embed_dims, embed_dims)
+
+    def prepare(self, state: State, memory: Memory, layer: int) -> State:
+        return replace(state, pos=memory.pos * self.scale(state.content))
+
+
+def test_encoder_ops_can_scale_the_positions() -> None:
+    layer = dict(self_attn=dict(type=ScaledPosition), ffn=None)
+    model = make(encoder=dict(type='Encoder', num_layers=3, layer=layer))
+    run(model)
+    maps = model.extract_feat(data()[0])
+    code = model.embed(maps, None, SIZE).pos
+    for encoder_layer in model.encoder.layers:  # each from the codes as they were, not as scaled
+        op = encoder_layer.self_attn
+        (state,) = op.seen
+        torch.testing.assert_close(state.pos, code * op.scale(state.content))
+
+
+# ---- 6: Anchor DETR shares one position encoding between the grid and the points -----------------
+
+
+class PlanePosition(PositionEncoding):
+    """One linear map of (x, y) for cells and for points."""
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__(embed_dims)
+        self.plane = nn.Linear(2, embed_dims)
+
+    def points(self, points: Tensor) -> Tensor:
+        return self.plane(points)
+
+    def grid(self, mask: Tensor) -> Tensor:
+        batch, height, width = mask.shape
+        y, x = ((torch.arange(size) + 0.5) / size for size in (height, width))
+        cells = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1)
+        return self.points(cells).expand(batch, -1, -1, -1)
+
+
+class CellQueries(QuerySource):
+    """Queries at the centres of the first cells."""
+
+    def __init__(self, position: PositionEncoding) -> None:
+        super().__init__()
+        self._position = (position,)  # in a tuple: its parameters are the detector's
+
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
+        places = memory.places()[:, :QUERIES]
+        pos = self._position[0].points(places)
+        return State(torch.zeros_like(pos), pos, places.logit()), None
+
+
+def test_queries_are_handed_the_position_encoding() -> None:
+    model = make(position=dict(type=PlanePosition), queries=dict(type=CellQueries))
+    memory = model.embed(model.extract_feat(data()[0]), None, SIZE)
+    state, _ = model.queries(memory, model.head)
+    torch.testing.assert_close(state.pos, memory.pos[:, :QUERIES])
+    names = [name for name in model.state_dict() if 'plane' in name]
+    assert names == ['position.plane.weight', 'position.plane.bias']
+
+
+# ---- 7: denoising supplies queries, and the content of those that are matched --------------------
+
+
+class Denoising(QuerySource):
+    """Noised labels, then matching queries with contents of their own, which do not see them."""
+
+    def __init__(self, embed_dims: int, num_classes: int) -> None:
+        super().__init__()
+        self.label = nn.Embedding(num_classes + 1, embed_dims)  # the last one: not known
+        self.places = nn.Embedding(QUERIES, embed_dims)
+        self.noise = torch.tensor([0, 1])
+
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
+        batch, number = len(memory.tokens), len(self.noise)
+        unknown = self.label.weight[-1].expand(QUERIES, -1)
+        content = torch.cat((self.label(self.noise), unknown)).expand(batch, -1, -1)
+        pos = nn.functional.pad(self.places.weight, (0, 0, number, 0)).expand(batch, -1, -1)
+        attend = torch.ones(number + QUERIES, number + QUERIES, dtype=torch.bool)
+        attend[number:, :number] = False
+        return State(content, pos, self_mask=attend[None, None]), None
+
+
+def test_queries_can_be_kept_apart() -> None:
+    model = make(queries=dict(type=Denoising))
+    before = run(model)['pred_logits']
+    assert before.shape[2] == 2 + QUERIES
+    model.queries.noise = torch.tensor([2, 0])
+    after = run(model)['pred_logits']
+    torch.testing.assert_close(after[:, :, 2:], before[:, :, 2:])
+    assert (after - before)[:, :, :2].abs().max() > 1e-3
+    after[:, :, 2:].sum().backward()
+    assert model.queries.label.weight.grad[-1].any()
+    assert not model.queries.label.weight.grad[:-1].any()
+
+
+# ---- 8: H-DETR and Group DETR have more queries in training --------------------------------------
+
+
+class MoreInTraining(QuerySource):
+    groups = 3
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(self.groups * QUERIES, embed_dims)
+
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
+        groups = self.groups if self.training else 1
+        pos = self.embedding.weight[: groups * QUERIES].expand(len(memory.tokens), -1, -1)
+        number = torch.arange(groups).repeat_interleave(QUERIES)
+        same = (number[:, None] == number)[None, None]
+        return State(torch.zeros_like(pos), pos, self_mask=same, groups=groups), None
+
+
+def test_number_of_queries_may_change_with_the_mode() -> None:
+    model = make(queries=dict(type=MoreInTraining))
+    single = run(model)['pred_logits']
+    losses = model.train().loss(*data())
+    many = run(model)['pred_logits']
+    assert (single.shape[2], many.shape[2]) == (QUERIES, 3 * QUERIES)
+    torch.testing.assert_close(many[:, :, :QUERIES], single)
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert model.queries.embedding.weight.grad.abs().sum(1).all()
+
+
+# ---- 9: two stages use one more head, for the encoder --------------------------------------------
+
+
+class BestTokens(QuerySource):
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Prediction]:
+        proposals = head.propose(memory.tokens, memory.tokens.new_zeros(*memory.mask.shape, 4))
+        index = proposals.logits[..., 0].topk(QUERIES).indices[..., None]
+        ref = proposals.box_logit.gather(1, index.expand(-1, -1, 4))
+        content = memory.tokens.gather(1, index.expand(-1, -1, WIDTH))
+        return State(content, ref=ref.detach()), proposals
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_queries_can_ask_the_head_for_proposals(shared: bool) -> None:
+    head = dict(type='SetHead', encoder=True, shared=shared, refine='iterative')
+    model = make(queries=dict(type=BestTokens), head=head)
+    outputs = run(model)
+    assert outputs['enc_logits'].shape == (2, 24, 3)
+    assert outputs['enc_boxes'].shape == (2, 24, 4)
+    losses = model.loss(*data())
+    assert {'enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'} <= set(losses)
+    losses['enc_loss_bbox'].backward()
+    trained = [branch.layers[-1].bias.grad is not None for branch in model.head.box_branches]
+    assert trained == [False] * (1 if shared else 2) + [True]
+
+
+# ---- 10: a mask head needs the last content, the memory and the backbone's maps ------------------
+
+
+class DotProductMasks(nn.Module):
+    def __init__(self, in_channels: list[int], embed_dims: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(in_channels[0], embed_dims, 1)
+
+    def forward(
+        self, hidden: Tensor, embedded: Memory, memory: Memory, levels: tuple[Tensor, ...]
+    ) -> Tensor:
+        coarse = nn.functional.interpolate(memory.maps()[0], scale_factor=2)
+        return torch.einsum('bnc,bchw->bnhw', hidden, self.fine(levels[0]) + coarse)
+
+
+def test_mask_head_is_given_content_memory_and_maps() -> None:
+    model = make(mask_head=dict(type=DotProductMasks))
+    outputs = run(model)
+    assert outputs['pred_masks'].shape == (2, QUERIES, 8, 12)
+    outputs['pred_masks'].sum().backward()
+    parts = (model.backbone.fine, model.neck, model.decoder.norm, model.mask_head)
+    for part in parts:
+        assert all(p.grad is not None for p in part.parameters())
