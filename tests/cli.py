@@ -46,7 +46,7 @@ def run_python(script: Path, *arguments: object, cwd: Path, code: int | None = 0
 
 
 def build_wheel(folder: Path) -> Path:
-    """The wheel that `python -m build` makes, by way of a source package, of a copy of the files."""
+    """The wheel that `python -m build` makes, through a source package, of a copy of the files."""
     listed = run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], ROOT)
     for name in listed.splitlines():
         if (ROOT / name).is_file():  # not one that is deleted but still in the index
