@@ -1,4 +1,4 @@
-# A small Deformable DETR with refinement for the embedded digits: minutes from scratch on 2 CPU cores
+# A small two-stage Deformable DETR for the embedded digits: minutes from scratch on 2 CPU cores
 # (`make demo`).
 _base_ = [
     './_base_/models/r50_c3_c6_focal.py',
@@ -26,15 +26,12 @@ model = dict(
     neck=dict(in_channels=[64, 128, 256], num_outs=3),
     position=dict(type='SinePosition', offset=-0.5, level_embed=3),
     encoder=dict(type='Encoder', num_layers=2, layer=dict(self_attn=op, ffn=ffn)),
-    queries=dict(
-        type='LearnedQueries',
-        num_queries=30,
-        learned_content=True,
-        reference=dict(type='LinearReference')),
+    queries=dict(type='EncoderProposals', num_queries=30),
     decoder=dict(
         type='Decoder',
         num_layers=3,
         norm=False,
         layer=dict(
             self_attn=dict(type='SelfAttention', num_heads=4), cross_attn=op, ffn=ffn)),
-    head=dict(type='SetHead', shared=False, refine='iterative'))
+    head=dict(type='SetHead', shared=False, refine='iterative', encoder=True),
+    criterion=dict(encoder=True))

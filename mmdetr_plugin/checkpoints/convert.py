@@ -13,6 +13,9 @@ from .names import IGNORED, official_names
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
+BACKBONES = ('backbone.0.body.', 'backbone.body.')
+"""What published names of the backbone begin with (the second in Anchor DETR)."""
+
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
     """The weights of a checkpoint: bare, or under ``state_dict`` or ``model``; DDP's prefix removed."""
@@ -24,7 +27,7 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
 
 def is_official(names: Iterable[str]) -> bool:
     """Whether these are names of a published checkpoint of the family (and not ours)."""
-    return any(name.startswith(('backbone.0.body.', 'detr.backbone.0.body.')) for name in names)
+    return any(name.removeprefix('detr.').startswith(BACKBONES) for name in names)
 
 
 def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -45,6 +48,37 @@ def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
     _check_shapes({table[n][0]: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})
     counters = {name: torch.zeros_like(t) for name, t in target.items() if name.endswith(IGNORED)}
     return {**out, **counters}
+
+
+def accept_official(
+    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Hook before loading: weights in the official layout are renamed in place.
+
+    So ``load_from`` takes a published file as it is, also with its weights under ``model``.
+    """
+    if prefix:
+        return
+    weights = unwrap(state_dict)
+    if not is_official(weights):
+        refuse_another_model(weights, model)
+        return
+    converted = from_official(weights, model)
+    state_dict.clear()
+    state_dict.update(converted)
+
+
+def refuse_another_model(names: Iterable[str], model: nn.Module) -> None:
+    """Raise ValueError for a checkpoint in our layout that both lacks and has names of its own.
+
+    MMEngine would only log them and go on with what is left. A file that lacks a part of the model
+    (a mask head still to be trained) or has one more is let through.
+    """
+    names = [name for name in names if not name.endswith(IGNORED)]
+    known = [name for name in model.state_dict() if not name.endswith(IGNORED)]
+    missing, others = sorted(set(known) - set(names)), sorted(set(names) - set(known))
+    if missing and others:
+        _check_names(missing, others, set(known), set(names), 'checkpoint of this model')
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -68,7 +102,7 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
 
 
 def _check_names(
-    missing: list[str], unmapped: list[str], known: set[str], state: Mapping, what: str
+    missing: list[str], unmapped: list[str], known: set[str], state: Iterable[str], what: str
 ) -> None:
     if not missing and not unmapped:
         return

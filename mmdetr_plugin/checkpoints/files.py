@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from .safe_globals import register_safe_globals
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -22,9 +23,8 @@ def read_checkpoint(path: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')
     try:
-        # The official repositories save their command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        register_safe_globals()
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'{path} must hold tensors and plain values only, but loading it would run other code or '

@@ -4,6 +4,9 @@ Every part knows its own names: ``part.keys(layout)`` maps prefixes of its param
 that the layout gives them, relative to the part's own place, with a leading ``../`` to the place that
 its parent has, or with a leading ``/`` from the root. A tuple lists several names of one tensor. The
 map of a model is the union of its parts' maps.
+
+Where the layout wraps the detector in a larger model, ``model.official_root`` is the prefix that
+all names get, but for those with a leading ``//``.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ IGNORED = 'num_batches_tracked'
 
 def official_names(model: nn.Module, layout: str) -> dict[str, tuple[str, ...]]:
     """Our parameter and buffer names -> their names in ``layout``, the first being the principal."""
+    root = getattr(model, 'official_root', '')
     return {
-        name: tuple(n.removeprefix('/') for n in _names(model, name, layout))
+        name: tuple(_from_root(n, root) for n in _names(model, name, layout))
         for name in model.state_dict()
         if not name.endswith(IGNORED) and not name.startswith('data_preprocessor')
     }
@@ -49,3 +53,24 @@ def _join(head: str, part: str) -> str:
     if part.startswith('../'):
         return part.removeprefix('../')
     return part if part.startswith('/') else head + part
+
+
+def _from_root(name: str, root: str) -> str:
+    return name[2:] if name.startswith('//') else root + name.removeprefix('/')
+
+
+def projection_names(neck: nn.Module, layout: str) -> dict[str, str]:
+    """Names of the input projections, the convolutions of a ``ChannelMapper``."""
+    names = {}
+    for kind in ('convs', 'extra_convs'):
+        for i, module in enumerate(getattr(neck, kind) or ()):
+            number = i + len(neck.convs) * (kind == 'extra_convs')
+            name = f'/input_proj.{number}.0.'
+            if layout == 'detr':
+                name = '/input_proj.'
+                if len(neck.convs) > 1:  # multi-scale SMCA: by width, and by size if that is not 1
+                    size = '_3' if kind == 'extra_convs' else ''
+                    name = f'/input_proj_{module.in_channels}{size}.'
+            names[f'neck.{kind}.{i}.conv.'] = name
+            names[f'neck.{kind}.{i}.gn.'] = f'/input_proj.{number}.1.'
+    return names

@@ -1,0 +1,52 @@
+"""The few classes that MMEngine's own checkpoints hold beside tensors.
+
+Since torch 2.6 a checkpoint is read with ``weights_only=True``, which refuses every class that nobody
+vouched for; MMEngine 0.10 cannot resume from what it wrote itself. Nothing here switches the check off.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+
+NUMBERS = ('float64', 'float32', 'int64', 'int32', 'bool')
+
+
+def register_safe_globals() -> None:
+    """Vouch for the message hub's number histories; has no effect on torch before 2.5."""
+    if not hasattr(torch.serialization, 'add_safe_globals'):
+        return
+    HistoryBuffer()  # its constructor fills the table of statistics
+    core = np._core if hasattr(np, '_core') else np.core
+    dtypes = [type(np.dtype(name)) for name in NUMBERS]
+    makers = [core.multiarray._reconstruct, core.multiarray.scalar]
+    torch.serialization.add_safe_globals(
+        [
+            argparse.Namespace,  # the command line that the official repositories save
+            HistoryBuffer,
+            np.ndarray,
+            np.dtype,
+            *dtypes,
+            *makers,
+            # numpy 1 and 2 name their module differently; files travel between them.
+            *(
+                (maker, f'numpy.{module}.multiarray.{maker.__name__}')
+                for module in ('core', '_core')
+                for maker in makers
+            ),
+            (statistic, 'builtins.getattr'),
+        ]
+    )
+
+
+def statistic(owner: object, name: str) -> object:
+    """What the unpickler gets for ``getattr``: the registered statistics of a history, no more."""
+    if owner is HistoryBuffer and name in HistoryBuffer._statistics_methods:
+        return HistoryBuffer._statistics_methods[name]
+    raise ValueError(
+        f'a checkpoint may refer to the statistics of HistoryBuffer only, got {name!r} of {owner!r}; '
+        'do not load this file'
+    )

@@ -1,0 +1,5 @@
+"""Pictures."""
+
+from .grid import Picture, draw_grid
+
+__all__ = ['Picture', 'draw_grid']
