@@ -1,5 +1,5 @@
-# Conditional DETR, last stage of the backbone dilated: 43.7 AP. Trained with one image per GPU, on 8 of
-# them, and tested likewise.
+# Conditional DETR, last stage of the backbone dilated: 43.7 AP. Trained with one image per GPU, on
+# 8 of them, and tested likewise.
 _base_ = './conditional_detr_r50.py'
 
 model = dict(backbone=dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)))

@@ -110,7 +110,8 @@ class State:
             codes of the memory (Conditional DETR, section 3.3); a function of the content where
             that is read as it enters cross-attention; or None.
         points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
-            Given for memory tokens; for object queries deformable attention derives them from ``ref``.
+            Given for memory tokens; deformable attention derives those of object queries from
+            ``ref``.
         self_mask: bool, broadcastable to (B, heads, N, N), True = attend; None = all to all.
         groups: number of equal query groups that are matched separately.
         carry: what an attention op keeps from one call to a later one.
