@@ -57,6 +57,9 @@ class SinePosition(PositionEncoding):
         temperature: of the frequencies; 20 in DAB-DETR.
         offset: added to the 1-based index of a cell: 0 in DETR, -0.5 (cell centres) in Deformable.
         eps: added to the extent that normalises the index.
+        shifted_extent: read the extent off the shifted index and take the shift out last. Rounding
+            then gives rows and columns that are all padding other codes, which attention masks but
+            RoIAlign reads (SAM-DETR).
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class SinePosition(PositionEncoding):
         temperature: float = 10000.0,
         offset: float = 0.0,
         eps: float = 1e-6,
+        shifted_extent: bool = False,
     ) -> None:
         super().__init__(embed_dims, level_embed)
         if embed_dims % 4:
@@ -75,6 +79,7 @@ class SinePosition(PositionEncoding):
         self.temperature = temperature
         self.offset = offset
         self.eps = eps
+        self.shifted_extent = shifted_extent
 
     def grid(self, mask: Tensor) -> Tensor:
         valid = ~mask
@@ -82,6 +87,10 @@ class SinePosition(PositionEncoding):
 
     def _axis(self, valid: Tensor, dim: int) -> Tensor:
         index = valid.cumsum(dim, dtype=torch.float32)
-        extent = index.narrow(dim, index.shape[dim] - 1, 1) + self.eps
-        place = (index + self.offset) / extent
+        shifted = index + self.offset
+        if self.shifted_extent:
+            extent = shifted.narrow(dim, -1, 1) + self.eps - self.offset
+        else:
+            extent = index.narrow(dim, -1, 1) + self.eps
+        place = shifted / extent
         return sine_code(place, self.embed_dims // 2, self.temperature, 2 * math.pi)

@@ -187,3 +187,16 @@ class DeformableBoxPosition(BoxCode):
         ratios = memory.valid_ratios[:, :1].repeat(1, 1, 2)
         pos = self.position(self.code(reference_places(state, 4) * ratios))
         return replace(state, pos=self.projection(pos, state.content) if layer else pos)
+
+
+@MODELS.register_module()
+class SineQueryPosition(nn.Module):
+    """The code of the reference's centre as it is, without a gradient (SAM-DETR, section 3.2)."""
+
+    def __init__(self, embed_dims: int = 256) -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+
+    def forward(self, state: State, memory: Memory, layer: int) -> State:
+        places = reference_places(state, 2).detach()
+        return replace(state, pos=sine_point_code(places, self.embed_dims // 2))

@@ -4,6 +4,7 @@ from .base import AttentionOp
 from .conditional import ConditionalCrossAttention, DecoupledSelfAttention
 from .deformable import DeformableAttention, MultiScaleDeformableAttention
 from .dense import CrossAttention, SelfAttention
+from .semantic_aligned import SemanticAlignedAttention
 
 __all__ = [
     'AttentionOp',
@@ -13,4 +14,5 @@ __all__ = [
     'DeformableAttention',
     'MultiScaleDeformableAttention',
     'SelfAttention',
+    'SemanticAlignedAttention',
 ]
