@@ -1,0 +1,221 @@
+"""Any config of the project, shrunk so that a forward pass takes milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmdetr_plugin.queries import EncoderProposals
+from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.structures import State
+
+Size = tuple[int, int]
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(file.stem for file in (ROOT / 'configs').glob('*.py'))
+WIDTH = 32
+NUM_QUERIES = 12
+NUM_CLASSES = 5
+CANVAS = (64, 96)  # a whole number of cells at stride 32
+MANY = 50  # objects, more than queries in any shrunk model
+
+SMALLER = {'hidden_dims': 48, 'num_queries': NUM_QUERIES, 'num_groups': 8}
+"""What these keys become, wherever they stand."""
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def shrink(model: ConfigDict, **changes: object) -> ConfigDict:
+    """A copy of a model config with narrow layers, few queries and a thin ResNet-18.
+
+    ``changes`` replace entries of the model, e.g. ``num_classes``.
+    """
+    model = _walk(model)
+    model.update(embed_dims=WIDTH, num_classes=NUM_CLASSES, dropout=0.0)
+    if model.get('encoder'):
+        model.encoder.num_layers = min(model.encoder.num_layers, 1)
+    model.decoder.num_layers = min(model.decoder.num_layers, 2)
+    model.backbone.update(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+    model.neck.in_channels = [8 * 2**i for i in model.backbone.out_indices]
+    model.update(changes)
+    return model
+
+
+def _walk(node: object) -> object:
+    if isinstance(node, dict):
+        return ConfigDict(
+            {key: SMALLER[key] if key in SMALLER else _walk(node[key]) for key in node}
+        )
+    if isinstance(node, (list, tuple)):
+        return type(node)(_walk(item) for item in node)
+    return node
+
+
+def build(name: str, seed: int = 0, **changes: object) -> nn.Module:
+    """The shrunk model of a config, in evaluation mode, with weights from ``seed``."""
+    torch.manual_seed(seed)
+    model = MODELS.build(shrink(load(name).model, **changes)).eval()
+    return randomise_(model, seed)
+
+
+def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Add noise to every vector and to matrices that start at zero: nothing stays degenerate."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() < 2:
+                parameter += 0.1 * noise
+            elif not parameter.any():
+                parameter += 0.5 * noise / parameter[0].numel() ** 0.5
+    return model
+
+
+def samples(
+    counts: Sequence[int], sizes: Sequence[Size], num_classes: int = NUM_CLASSES
+) -> list[DetDataSample]:
+    """Images of ``sizes`` (height, width) with ``counts`` random objects, on a common canvas.
+
+    The mask of an object is its box.
+    """
+    generator = torch.Generator().manual_seed(3)
+    canvas = tuple(max(size[i] for size in sizes) for i in (0, 1))
+    out = []
+    for i, (count, (height, width)) in enumerate(zip(counts, sizes)):
+        scale = torch.tensor((width, height))
+        corner = torch.rand(count, 2, generator=generator) * 0.6
+        extent = 0.1 + 0.3 * torch.rand(count, 2, generator=generator)
+        boxes = torch.cat((corner * scale, (corner + extent) * scale), 1)
+        labels = torch.randint(0, num_classes, (count,), generator=generator)
+        meta = {'img_shape': (height, width), 'ori_shape': (2 * height, 2 * width)}
+        sample = DetDataSample(metainfo={**meta, 'batch_input_shape': canvas, 'img_id': i})
+        sample.gt_instances = InstanceData(
+            bboxes=boxes, labels=labels, masks=box_masks(boxes, height, width)
+        )
+        out.append(sample)
+    return out
+
+
+def box_masks(boxes: Tensor, height: int, width: int) -> BitmapMasks:
+    """Masks of boxes xyxy in pixels."""
+    masks = np.zeros((len(boxes), height, width), np.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist()):
+        mask[top:bottom, left:right] = 1
+    return BitmapMasks(masks, height, width)
+
+
+def batch(
+    counts: Sequence[int] = (3, 1), sizes: Sequence[Size] = (CANVAS, (50, 70))
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Random images, zero where they are padded, and their samples."""
+    data_samples = samples(counts, sizes)
+    images = torch.zeros(len(counts), 3, *data_samples[0].batch_input_shape)
+    generator = torch.Generator().manual_seed(4)
+    for image, (height, width) in zip(images, sizes):
+        image[:, :height, :width] = torch.randn(3, height, width, generator=generator)
+    return images, data_samples
+
+
+def permute_queries(state: State, order: Tensor) -> State:
+    """Every tensor of the state that has an entry per query, in another order of the queries."""
+    number = len(order)
+
+    def permute(value: object) -> object:
+        if not isinstance(value, Tensor):
+            return value
+        return value[:, order] if value.dim() > 2 and value.shape[1] == number else value
+
+    changed = {f.name: permute(getattr(state, f.name)) for f in fields(state)}
+    if state.self_mask is not None:
+        changed['self_mask'] = state.self_mask[..., order, :][..., order]
+    changed['carry'] = {name: permute(value) for name, value in state.carry.items()}
+    return replace(state, **changed)
+
+
+@contextlib.contextmanager
+def changed_state(model: nn.Module, change: Callable[[State], State]) -> Iterator[None]:
+    """While open, the decoder starts from ``change(state)``."""
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return (change(args[0]), *args[1:]), kwargs
+
+    handle = model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[None]:
+    """While open, a two-stage model selects the tokens ``index`` (B, N), or those of its first call.
+
+    Other models are as they are.
+    """
+    source = model.queries
+    if not isinstance(source, EncoderProposals):
+        yield
+        return
+    chosen = [] if index is None else [index]
+
+    def best(logits: Tensor) -> Tensor:
+        if not chosen:
+            chosen.append(type(source).best(source, logits))
+        return chosen[0]
+
+    source.best = best
+    try:
+        yield
+    finally:
+        del source.best
+
+
+def decode_features(
+    model: nn.Module, padding: tuple[int, int], index: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Outputs of the decoder for one image of which only the neck's features are given.
+
+    The image covers 128 x 192 pixels; below it and to its right are ``padding`` times 64 pixels with
+    features of their own. ``index`` (1, N) are the tokens of the image without padding that a
+    two-stage model selects.
+    """
+    image = (128, 192)
+    canvas = tuple(size + 64 * more for size, more in zip(image, padding))
+    generators = [torch.Generator().manual_seed(seed) for seed in (6, 7)]
+    with torch.no_grad():
+        inner, outer = (
+            [m.shape[-2:] for m in model.extract_feat(torch.zeros(1, 3, *size))]
+            for size in (image, canvas)
+        )
+        maps = [
+            torch.randn(1, model.embed_dims, *shape, generator=generators[1]) for shape in outer
+        ]
+        for large, (height, width) in zip(maps, inner):
+            features = torch.randn(1, model.embed_dims, height, width, generator=generators[0])
+            large[..., :height, :width] = features
+        sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
+        memory = model.embed(tuple(maps), [sample], canvas)
+        index = None if index is None else move_tokens(index, inner, outer)
+        with fixed_selection(model, index):
+            outputs = model.transform(memory)
+    return {key: outputs[key] for key in ('pred_logits', 'pred_boxes')}
+
+
+def move_tokens(index: Tensor, inner: Sequence[Size], outer: Sequence[Size]) -> Tensor:
+    """Indices of tokens of levels of sizes ``inner`` in levels padded to ``outer``."""
+    numbers, start = [], 0
+    for (height, width), (rows, columns) in zip(inner, outer):
+        numbers.append((start + torch.arange(rows * columns).view(rows, columns))[:height, :width])
+        start += rows * columns
+    return torch.cat([number.flatten() for number in numbers])[index]
