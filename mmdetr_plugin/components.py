@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     ffn,
     heads,
     layers,
+    memory_adapter,
     optim_wrapper,
     position,
     queries,

@@ -22,6 +22,7 @@ class Decoder(nn.Module):
         query_position: slot S7, ``position(state, memory, layer) -> State`` called before each layer
             to make the query position from the reference; None keeps the position of the queries.
         norm: whether predictions read the content through one norm shared by the layers.
+        adapter: a module ``memory -> memory`` that makes what the layers read of the encoder's.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Decoder(nn.Module):
         layer: Mapping,
         query_position: Mapping | None = None,
         norm: bool = True,
+        adapter: Mapping | None = None,
         embed_dims: int = 256,
         dropout: float = 0.1,
     ) -> None:
@@ -43,6 +45,7 @@ class Decoder(nn.Module):
             MODELS, query_position, 'decoder.query_position', num_layers=num_layers, **shared
         )
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
+        self.adapter = build_slot(MODELS, adapter, 'decoder.adapter', **shared)
         init_transformer_(self)
 
     def forward(
@@ -52,6 +55,8 @@ class Decoder(nn.Module):
 
         The second value is the normed content (B, N, C) that the last prediction read.
         """
+        if self.adapter is not None:
+            memory = self.adapter(memory)
         predictions: list[Prediction] = []
         hidden: Tensor = state.content
         for i, layer in enumerate(self.layers):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .build import build_slot
+from .checkpoints.names import projection_names
 from .criterion.targets import Targets
 from .ops.boxes import cxcywh_to_xyxy
 from .registry import MODELS
@@ -79,7 +80,7 @@ class DETR(BaseDetector):
         self.neck = build_slot(MODELS, neck, 'neck', **shared)
         self.position = build_slot(MODELS, position, 'position', **shared)
         self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
-        self.queries = build_slot(MODELS, queries, 'queries', **shared)
+        self.queries = build_slot(MODELS, queries, 'queries', position=self.position, **shared)
         self.decoder = build_slot(MODELS, decoder, 'decoder', **shared)
         self.head = build_slot(MODELS, head, 'head', **shared)
         self.criterion = build_slot(MODELS, criterion, 'criterion', **shared)
@@ -190,23 +191,29 @@ class DETR(BaseDetector):
             )
         return self.add_pred_to_datasample(batch_data_samples, results)
 
+    def val_step(self, data: Mapping | Sequence) -> SampleList:
+        """Detections for evaluators and pictures, which know the names of the classes only: those of
+        the extra column of a sigmoid head (SMCA), which :meth:`predict` ranks too, are left out."""
+        samples = super().val_step(data)
+        if self.head.extra_column:
+            for sample in samples:
+                instances = sample.pred_instances
+                sample.pred_instances = instances[instances.labels < self.num_classes]
+        return samples
+
+    def test_step(self, data: Mapping | Sequence) -> SampleList:
+        return self.val_step(data)
+
     def keys(self, layout: str) -> dict[str, str]:
         """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""
+        backbone = '/backbone.0.body.'
+        layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
         if layout == 'anchor':
-            encoder, decoder = '/transformer.encoder_layers.', '/transformer.decoder_layers.'
-            layers = {'encoder.layers.': encoder, 'decoder.layers.': decoder}
-        else:
-            layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
-        if layout == 'detr':
-            projections = {'neck.convs.0.conv.': '/input_proj.'}
-        else:
-            count = len(self.neck.convs)
-            projections = {}
-            for kind, first in (('convs', 0), ('extra_convs', count)):
-                for i in range(len(getattr(self.neck, kind) or ())):
-                    projections[f'neck.{kind}.{i}.conv.'] = f'/input_proj.{first + i}.0.'
-                    projections[f'neck.{kind}.{i}.gn.'] = f'/input_proj.{first + i}.1.'
-        return {'backbone.': '/backbone.0.body.', **projections, **layers}
+            backbone = '/backbone.body.'
+            layers = {
+                f'{part}.layers.': f'/transformer.{part}_layers.' for part in ('encoder', 'decoder')
+            }
+        return {'backbone.': backbone, **projection_names(self.neck, layout), **layers}
 
 
 def padding_masks(

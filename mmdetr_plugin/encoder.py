@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import nn
 
-from .attention.base import AttentionOp
 from .build import build_slot
 from .ffn import MLP
 from .registry import MODELS
@@ -15,12 +14,12 @@ from .structures import Memory, State
 
 
 def init_transformer_(module: nn.Module) -> None:
-    """Xavier for every matrix, then what the ops ask for (DETR, appendix A.4)."""
+    """Xavier for every matrix, then what the parts ask for (DETR, appendix A.4)."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
     for child in module.modules():
-        if isinstance(child, AttentionOp):
+        if hasattr(child, 'init_weights_'):
             child.init_weights_()
 
 

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .ops.coordinates import sine_code
+from .ffn import MLP
+from .ops.coordinates import sine_code, sine_point_code
 from .registry import MODELS
 
 
@@ -28,6 +29,14 @@ class PositionEncoding(nn.Module):
     def grid(self, mask: Tensor) -> Tensor:
         """(B, H, W) bool, True = padding -> (B, H, W, C)."""
         raise TypeError(f'{type(self).__name__} must define grid(mask)')
+
+    def points(self, points: Tensor) -> Tensor:
+        """(..., 2) as (x, y) in 0..1 of the unpadded image -> (..., C), coded as the cells are."""
+        raise TypeError(f'{type(self).__name__} must define points(points)')
+
+    def point_axes(self, points: Tensor) -> Tensor | None:
+        """(..., 2) -> (..., 2 C): 1-D codes of x and of y side by side, or None as :meth:`axes`."""
+        return None
 
     def axes(self, masks: list[Tensor]) -> tuple[tuple[Tensor, Tensor], ...] | None:
         """1-D codes ``((B, W, C), (B, H, C))`` per level, for ops that read them."""
@@ -94,3 +103,67 @@ class SinePosition(PositionEncoding):
             extent = index.narrow(dim, -1, 1) + self.eps
         place = shifted / extent
         return sine_code(place, self.embed_dims // 2, self.temperature, 2 * math.pi)
+
+    def points(self, points: Tensor) -> Tensor:
+        return sine_point_code(points, self.embed_dims // 2, self.temperature)
+
+
+@MODELS.register_module()
+class AnchorPosition(PositionEncoding):
+    """Sine codes through a perceptron, one and the same for cells and points (Anchor DETR, 3.2).
+
+    A second perceptron makes 1-D codes of rows, columns and coordinates, for row-column attention.
+
+    Args:
+        axis_codes: make 1-D codes too.
+        temperature: of the frequencies.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        level_embed: int = 0,
+        axis_codes: bool = True,
+        temperature: float = 10000.0,
+    ) -> None:
+        super().__init__(embed_dims, level_embed)
+        self.temperature = temperature
+        self.plane = MLP(embed_dims, embed_dims, embed_dims, 2)
+        self.line = MLP(embed_dims, embed_dims, embed_dims, 2) if axis_codes else None
+
+    def points(self, points: Tensor) -> Tensor:
+        return self.plane(sine_point_code(points, self.embed_dims // 2, self.temperature))
+
+    def point_axes(self, points: Tensor) -> Tensor | None:
+        if self.line is None:
+            return None
+        return torch.cat([self._coordinate(points[..., i]) for i in (0, 1)], -1)
+
+    def grid(self, mask: Tensor) -> Tensor:
+        x, y = self._places(mask)
+        batch, height, width = mask.shape
+        x, y = x[:, None].expand(batch, height, width), y[..., None].expand(batch, height, width)
+        return self.points(torch.stack((x, y), -1))
+
+    def axes(self, masks: list[Tensor]) -> tuple[tuple[Tensor, Tensor], ...] | None:
+        if self.line is None:
+            return None
+        return tuple(tuple(self._coordinate(x) for x in self._places(mask)) for mask in masks)
+
+    def _coordinate(self, x: Tensor) -> Tensor:
+        """(...) in 0..1 -> (..., C)."""
+        return self.line(sine_code(x, self.embed_dims, self.temperature))
+
+    @staticmethod
+    def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, W) and (B, H): x of columns and y of rows, in 0..1 of the unpadded image."""
+        index = [(~line).cumsum(1, dtype=torch.float32) for line in (mask[:, 0], mask[:, :, 0])]
+        x, y = ((i - 0.5) / i[:, -1:] for i in index)
+        return x, y
+
+    def keys(self, layout: str) -> dict[str, str]:
+        names = super().keys(layout)
+        for ours, theirs in (('plane', 'adapt_pos2d'), ('line', 'adapt_pos1d')):
+            for i in (0, 1):  # a ReLU stands between the two linear layers
+                names[f'{ours}.layers.{i}.'] = f'/transformer.{theirs}.{2 * i}.'
+        return names

@@ -4,6 +4,9 @@ from .base import AttentionOp
 from .conditional import ConditionalCrossAttention, DecoupledSelfAttention
 from .deformable import DeformableAttention, MultiScaleDeformableAttention
 from .dense import CrossAttention, SelfAttention
+from .gaussian import GaussianPrior
+from .level_convolution import LevelConvolution
+from .row_column import RowColumnCrossAttention, RowColumnSelfAttention
 from .semantic_aligned import SemanticAlignedAttention
 
 __all__ = [
@@ -12,7 +15,11 @@ __all__ = [
     'CrossAttention',
     'DecoupledSelfAttention',
     'DeformableAttention',
+    'GaussianPrior',
+    'LevelConvolution',
     'MultiScaleDeformableAttention',
+    'RowColumnCrossAttention',
+    'RowColumnSelfAttention',
     'SelfAttention',
     'SemanticAlignedAttention',
 ]

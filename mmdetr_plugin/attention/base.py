@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from ..build import build_slot
+from ..registry import MODELS
 from ..structures import Memory, State
 
 
@@ -64,3 +68,58 @@ def check_heads(embed_dims: int, num_heads: int) -> None:
             f'embed_dims must be divisible by num_heads, got {embed_dims} and {num_heads}; '
             'change one of them'
         )
+
+
+class GuidedAttention:
+    """Attention to the memory that a prior may guide; to be mixed into an attention op.
+
+    A prior knows before anything is compared where each head of each query looks. It has a
+    ``prepare`` as ops have, and ``prior(state, memory) -> (bias, shares)``. The bias (B, heads, N,
+    S) is added to the scores. The shares (B, N, L) say how much of the attention each level gets,
+    which is then normalised within every level; None = among all tokens.
+
+    Args:
+        prior: config of the prior, e.g. ``GaussianPrior``; None = the heads look anywhere.
+        layer: index of the decoder layer.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        prior: Mapping | None = None,
+        layer: int = 0,
+    ) -> None:
+        super().__init__(embed_dims, num_heads, dropout)
+        shared = {'embed_dims': embed_dims, 'num_heads': num_heads, 'layer': layer}
+        self.prior = build_slot(MODELS, prior, 'cross_attn.prior', **shared)
+
+    def prepare(self, state: State, memory: Memory, layer: int) -> State:
+        return state if self.prior is None else self.prior.prepare(state, memory, layer)
+
+    def attend_memory(
+        self, q: Tensor, k: Tensor, v: Tensor, state: State, memory: Memory
+    ) -> Tensor:
+        """Attend from projected queries (B, heads, N, D) to all tokens that are not padding.
+
+        Args:
+            k: (B, heads, S, D).
+            v: (B, heads, S, E).
+
+        Returns:
+            (B, N, heads * E).
+        """
+        dropout = self.dropout if self.training else 0.0
+        if self.prior is None:
+            return attend(q, k, v, memory.key_mask, dropout)
+        bias, shares = self.prior(state, memory)
+        bias = bias.to(q.dtype)
+        if memory.key_mask is not None:
+            bias = bias.masked_fill(~memory.key_mask, -torch.inf)
+        if shares is None:
+            return attend(q, k, v, bias, dropout)
+        sizes = [height * width for height, width in memory.shapes]
+        levels = zip(k.split(sizes, 2), v.split(sizes, 2), bias.split(sizes, 3), strict=True)
+        outputs = [attend(q, *level, dropout) for level in levels]
+        return (torch.stack(outputs, -1) * shares[:, :, None]).sum(-1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, attend, check_heads, split_heads
+from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
 
 
 class DecoupledAttention(AttentionOp):
@@ -59,7 +61,7 @@ class DecoupledSelfAttention(DecoupledAttention):
 
 
 @MODELS.register_module()
-class ConditionalCrossAttention(DecoupledAttention):
+class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
     """Attention by content plus attention by place: c_q . c_k + p_q . p_k (eq. 3).
 
     In each head the query is (content, spatial query) and the key (content, position), side by
@@ -67,15 +69,21 @@ class ConditionalCrossAttention(DecoupledAttention):
     only there the query position and the key position are also added to the content.
 
     Args:
+        prior: see :class:`GuidedAttention`.
         layer: index of the decoder layer.
     """
 
     official = 'ca'
 
     def __init__(
-        self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1, layer: int = 0
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        prior: Mapping | None = None,
+        layer: int = 0,
     ) -> None:
-        super().__init__(embed_dims, num_heads, dropout)
+        super().__init__(embed_dims, num_heads, dropout, prior, layer)
         self.query_spatial = nn.Linear(embed_dims, embed_dims)
         if layer > 0:
             self.query_pos = None
@@ -86,7 +94,8 @@ class ConditionalCrossAttention(DecoupledAttention):
         if self.query_pos is not None and state.pos is not None:
             q, k = q + self.query_pos(state.pos), k + key_pos
         q = self._join(q, self.query_spatial(self._spatial(state)))
-        return self.attend(q, self._join(k, key_pos), memory.tokens, memory.key_mask)
+        v = split_heads(self.value(memory.tokens), self.num_heads)
+        return self.out_proj(self.attend_memory(q, self._join(k, key_pos), v, state, memory))
 
     def _spatial(self, state: State) -> Tensor:
         """(B, N, C) spatial query."""

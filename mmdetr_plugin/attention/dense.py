@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, attend, check_heads, split_heads
+from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
 
 
 class MultiheadAttention(AttentionOp):
@@ -25,18 +25,17 @@ class MultiheadAttention(AttentionOp):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Project ``q (B, N, C)``, ``k`` and ``v (B, S, C)``, attend, project back: (B, N, C)."""
+    def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        """``q (B, N, C)``, ``k`` and ``v (B, S, C)``, each projected and split into heads."""
         width = q.shape[-1]
+        weights, biases = self.in_proj_weight.split(width), self.in_proj_bias.split(width)
         if q is k:
-            qk = F.linear(q, self.in_proj_weight[: 2 * width], self.in_proj_bias[: 2 * width])
-            q, k = qk.chunk(2, -1)
+            both = F.linear(q, self.in_proj_weight[: 2 * width], self.in_proj_bias[: 2 * width])
+            q, k = both.chunk(2, -1)
         else:
-            q = F.linear(q, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            k = F.linear(k, *(p[width : 2 * width] for p in (self.in_proj_weight, self.in_proj_bias)))
-        v = F.linear(v, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :])
-        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
-        return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
+            q, k = F.linear(q, weights[0], biases[0]), F.linear(k, weights[1], biases[1])
+        v = F.linear(v, weights[2], biases[2])
+        return tuple(split_heads(x, self.num_heads) for x in (q, k, v))
 
 
 @MODELS.register_module()
@@ -45,13 +44,16 @@ class SelfAttention(MultiheadAttention):
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         x = state.with_pos()
-        return self.attend(x, x, state.content, state.self_mask)
+        dropout = self.dropout if self.training else 0.0
+        out = attend(*self.project(x, x, state.content), state.self_mask, dropout)
+        return self.out_proj(out)
 
 
 @MODELS.register_module()
-class CrossAttention(MultiheadAttention):
-    """Attention from the state to every unpadded token of the memory."""
+class CrossAttention(GuidedAttention, MultiheadAttention):
+    """Attention from the state to every unpadded token of the memory; it may have a ``prior``."""
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         keys = memory.tokens + memory.pos
-        return self.attend(state.with_pos(), keys, memory.tokens, memory.key_mask)
+        q, k, v = self.project(state.with_pos(), keys, memory.tokens)
+        return self.out_proj(self.attend_memory(q, k, v, state, memory))

@@ -70,6 +70,7 @@ class SetHead(nn.Module):
         count = (1 if shared else num_layers) + encoder
         width = num_classes + extra_column
         self.num_layers = num_layers
+        self.extra_column = extra_column
         self.class_branches = nn.ModuleList(nn.Linear(embed_dims, width) for _ in range(count))
         self.box_branches = nn.ModuleList(MLP(embed_dims, embed_dims, 4, 3) for _ in range(count))
         self._init(class_prior, wh_bias)

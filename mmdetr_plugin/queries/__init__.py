@@ -1,5 +1,6 @@
 """Sources of object queries (slots S4 and S5)."""
 
+from .anchors import AnchorQueries
 from .base import QuerySource
 from .boxes import LearnedBoxes
 from .learned import LearnedQueries, LinearReference
@@ -7,6 +8,7 @@ from .proposals import EncoderProposals
 from .references import FixedReference, LearnedReference, MLPReference
 
 __all__ = [
+    'AnchorQueries',
     'EncoderProposals',
     'FixedReference',
     'LearnedBoxes',

@@ -1,0 +1,18 @@
+# Multi-scale SMCA, the authors' newer version: a convolutional encoder over four levels, and shares
+# of attention for each, 44.4 AP (the paper's version: 43.7). Trained with one image per GPU: the
+# convolutions read the padding.
+_base_ = './smca_detr_r50.py'
+
+ffn = dict(type='FeedForward', hidden_dims=1024)
+model = dict(
+    backbone=dict(out_indices=(1, 2, 3)),
+    neck=dict(in_channels=[512, 1024, 2048], num_outs=4),
+    position=dict(level_embed=4),
+    encoder=dict(
+        layer=dict(self_attn=dict(_delete_=True, type='LevelConvolution', num_levels=4), ffn=ffn)),
+    decoder=dict(
+        adapter=dict(type='FinestLevelDownsampler'),
+        layer=dict(cross_attn=dict(prior=dict(strides=(16, 16, 32, 64))), ffn=ffn)),
+    postprocess=dict(max_per_img=500))
+
+train_dataloader = dict(batch_size=1)

@@ -1,0 +1,84 @@
+"""Convolutions in the place of the encoder's attention (multi-scale SMCA, the authors' code)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from ..structures import Memory, State
+from .base import AttentionOp
+
+
+@MODELS.register_module()
+class LevelConvolution(AttentionOp):
+    """Depth-wise convolutions within every level and between neighbouring ones.
+
+    A level is the sum of its own convolution, of that of the next finer level after a second,
+    strided one, and of that of the next coarser level after a second one and bilinear resizing,
+    corner on corner. Point-wise convolutions go before and after. Padding is not masked, so what it
+    holds reaches the cells beside it.
+
+    Args:
+        num_levels: every level must be half as high and wide as the one before, rounded up.
+        kernel_size: of the depth-wise convolutions, odd.
+    """
+
+    def __init__(self, embed_dims: int = 256, num_levels: int = 4, kernel_size: int = 7) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size must be odd, got {kernel_size}; change it by one')
+        depth_wise = {'padding': kernel_size // 2, 'groups': embed_dims}
+        sides = (embed_dims, embed_dims, kernel_size)
+        self.enter = nn.Conv2d(embed_dims, embed_dims, 1)
+        self.levels = nn.ModuleList(nn.Conv2d(*sides, **depth_wise) for _ in range(num_levels))
+        self.to_coarser = nn.Conv2d(*sides, stride=2, **depth_wise)
+        self.to_finer = nn.Conv2d(*sides, **depth_wise)
+        self.leave = nn.Conv2d(embed_dims, embed_dims, 1)
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        self._check(memory)
+        maps = self._pointwise(self.enter, state.with_pos())
+        sizes = [height * width for height, width in memory.shapes]
+        maps = [
+            conv(x.unflatten(2, shape).squeeze(-1))
+            for conv, x, shape in zip(self.levels, maps.split(sizes, 2), memory.shapes, strict=True)
+        ]
+        mixed = []
+        for i, x in enumerate(maps):
+            if i > 0:
+                x = x + self.to_coarser(maps[i - 1])
+            if i < len(maps) - 1:
+                x = x + resize(self.to_finer(maps[i + 1]), memory.shapes[i])
+            mixed.append(x.flatten(2))
+        return self._pointwise(self.leave, torch.cat(mixed, 2).transpose(1, 2))[..., 0].mT
+
+    @staticmethod
+    def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, C, S, 1): cells of all levels at once."""
+        return conv(x.transpose(1, 2).unsqueeze(-1))
+
+    def _check(self, memory: Memory) -> None:
+        shapes = memory.shapes
+        halves = all(
+            finer == (2 * coarser - 1) or finer == 2 * coarser
+            for fine, coarse in zip(shapes[:-1], shapes[1:])
+            for finer, coarser in zip(fine, coarse)
+        )
+        if len(shapes) != len(self.levels) or not halves:
+            raise ValueError(
+                f'LevelConvolution needs num_levels={len(self.levels)} feature levels, each half '
+                f'of the one before, got {shapes}; change num_levels or the neck'
+            )
+
+    def keys(self, layout: str) -> dict[str, str]:
+        names = {'enter.': 'conv_1.', 'leave.': 'conv_2.'}
+        names |= {'to_coarser.': 'high_to_low.', 'to_finer.': 'low_to_high.'}
+        names |= {f'levels.{i}.': f'self_attn_{8 * 2**i}.' for i in range(len(self.levels))}
+        return {ours: f'../{theirs}' for ours, theirs in names.items()}
+
+
+def resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) to another size, bilinearly, corner on corner."""
+    return F.interpolate(x, size=shape, mode='bilinear', align_corners=True)

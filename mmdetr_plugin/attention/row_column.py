@@ -1,0 +1,128 @@
+"""Row-column decoupled attention (Anchor DETR, section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from ..structures import Memory, State
+from .base import AttentionOp, check_heads, join_heads, split_heads
+
+
+def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
+    """Sum of ``row[x] column[y] value[y, x]`` over all cells, without weights for every cell.
+
+    The longer axis is summed first: only the shorter one is ever multiplied by N.
+
+    Args:
+        row: (B, heads, N, W), weights of the places along a row.
+        column: (B, heads, N, H), weights of the places along a column.
+        value: (B, heads, H, W, D).
+
+    Returns:
+        (B, heads, N, D).
+    """
+    if value.shape[2] > value.shape[3]:
+        row, column, value = column, row, value.transpose(2, 3)
+    height, width = value.shape[2], value.shape[4]
+    lines = row @ value.transpose(2, 3).flatten(3)  # (B, heads, N, H * D)
+    lines = lines.unflatten(-1, (height, width))
+    return (column.unsqueeze(-2) @ lines).squeeze(-2)
+
+
+def axis_codes(memory: Memory) -> tuple[Tensor, Tensor]:
+    """Codes (B, W, C) of columns and (B, H, C) of rows: 1-D ones, or else means of the 2-D ones."""
+    if memory.axis_pos is not None:
+        return memory.axis_pos[0]
+    pos = memory.pos.unflatten(1, memory.shapes[0])
+    return pos.mean(1), pos.mean(2)
+
+
+class RowColumnAttention(AttentionOp):
+    """Attention along x and attention along y, whose product weighs every cell of the map.
+
+    The key of a column of cells is the mean of their features plus the code of its x, that of a row
+    the mean plus the code of its y. Means are over the whole map, padding included (as published):
+    what the padding holds counts.
+    """
+
+    def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        check_heads(embed_dims, num_heads)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        # For: queries along x, along y, keys along x, along y, values.
+        self.in_proj_weight = nn.Parameter(torch.empty(5 * embed_dims, embed_dims))
+        self.in_proj_bias = nn.Parameter(torch.zeros(5 * embed_dims))
+        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def attend(self, x_query: Tensor, y_query: Tensor, memory: Memory) -> Tensor:
+        """Attend from queries along x and along y, both (B, N, C): (B, N, C)."""
+        if len(memory.shapes) != 1:
+            raise ValueError(
+                f'row-column attention needs one feature level, got {len(memory.shapes)}; '
+                'let the neck give one map'
+            )
+        tokens = memory.tokens.unflatten(1, memory.shapes[0])  # (B, H, W, C)
+        x_code, y_code = axis_codes(memory)
+        inputs = (
+            x_query,
+            y_query,
+            tokens.mean(1) + x_code,
+            tokens.mean(2) + y_code,
+            memory.tokens,
+        )
+        weights, biases = self.in_proj_weight.chunk(5), self.in_proj_bias.chunk(5)
+        qx, qy, kx, ky, v = (
+            split_heads(F.linear(x, w, b), self.num_heads)
+            for x, w, b in zip(inputs, weights, biases, strict=True)
+        )
+        mask = memory.masks()[0] if memory.padded else None
+        row = self._weights(qx, kx, None if mask is None else mask[:, 0])
+        column = self._weights(qy, ky, None if mask is None else mask[:, :, 0])
+        value = v.unflatten(2, memory.shapes[0])
+        return self.out_proj(join_heads(weigh_rows_and_columns(row, column, value)))
+
+    def _weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Softmax over the K places of an axis (B, heads, N, K) that are not in ``mask`` (B, K)."""
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        if mask is not None:
+            scores = scores.masked_fill(mask[:, None, None], -torch.inf)
+        return F.dropout(scores.softmax(-1), self.dropout, self.training)
+
+
+@MODELS.register_module()
+class RowColumnSelfAttention(RowColumnAttention):
+    """Attention of every cell of the memory along its rows and columns (encoder)."""
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        height, width = memory.shapes[0]
+        x_code, y_code = axis_codes(memory)
+        x_code = x_code[:, None].expand(-1, height, -1, -1).flatten(1, 2)
+        y_code = y_code[:, :, None].expand(-1, -1, width, -1).flatten(1, 2)
+        return self.attend(state.content + x_code, state.content + y_code, memory)
+
+
+@MODELS.register_module()
+class RowColumnCrossAttention(RowColumnAttention):
+    """Attention of the queries along the rows and columns of the memory.
+
+    Their codes of x and y stand side by side in ``State.spatial``; without it the query position is
+    the code of both.
+    """
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        content = state.content
+        if state.spatial is None:
+            return self.attend(state.with_pos(), state.with_pos(), memory)
+        if callable(state.spatial) or state.spatial.shape[-1] != 2 * content.shape[-1]:
+            raise ValueError(
+                'row-column attention needs codes of x and y side by side in State.spatial, got '
+                "another spatial query; use dict(type='AnchorQueries') and no query_position"
+            )
+        x_code, y_code = state.spatial.chunk(2, -1)
+        return self.attend(content + x_code, content + y_code, memory)

@@ -1,0 +1,84 @@
+"""Queries that are anchor points with patterns (Anchor DETR, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.coordinates import inverse_sigmoid
+from ..position import PositionEncoding
+from ..registry import MODELS
+from ..structures import Memory, State
+from .base import QuerySource
+
+ANCHORS = ('learned', 'grid')
+
+
+@MODELS.register_module()
+class AnchorQueries(QuerySource):
+    """Every anchor point is used with each of several learned contents, its patterns.
+
+    They are ordered pattern by pattern. The position of a query is the code of its point, made by
+    the same encoding as the codes of the feature map; it does not move with refined boxes.
+
+    Args:
+        num_queries: number of points; there are num_patterns times as many queries.
+        position: the encoding of the feature map; the detector hands its own down.
+        anchors: ``learned`` points, at first evenly spread by chance; ``grid``: the centres of a
+            square grid, not trained (table 5).
+    """
+
+    def __init__(
+        self,
+        num_queries: int,
+        position: PositionEncoding,
+        embed_dims: int = 256,
+        num_patterns: int = 3,
+        anchors: str = 'learned',
+    ) -> None:
+        super().__init__()
+        if anchors not in ANCHORS:
+            raise ValueError(f'anchors must be one of {ANCHORS}, got {anchors!r}; change it')
+        self.num_queries = num_queries
+        self.num_patterns = num_patterns
+        self.patterns = nn.Embedding(num_patterns, embed_dims)
+        if anchors == 'learned':
+            self.points = nn.Parameter(torch.rand(num_queries, 2))
+        else:
+            self.register_buffer('points', grid_points(num_queries), persistent=False)
+        self._position = (position,)  # in a tuple: it is a part of the detector, not of the queries
+
+    def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
+        position = self._position[0]
+        points = self.points[None]  # (1, N, 2) as (x, y) in 0..1
+        content = self.patterns.weight.repeat_interleave(self.num_queries, 0)[None]
+        spatial = position.point_axes(points)
+        batch = len(memory.tokens)
+        state = State(
+            content.expand(batch, -1, -1),
+            pos=self._repeat(position.points(points), batch),
+            ref=self._repeat(inverse_sigmoid(points), batch),
+            spatial=None if spatial is None else self._repeat(spatial, batch),
+        )
+        return state, None
+
+    def _repeat(self, x: Tensor, batch: int) -> Tensor:
+        """(1, N, D) -> (B, num_patterns * N, D)."""
+        return x.repeat(1, self.num_patterns, 1).expand(batch, -1, -1)
+
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'patterns.': '/transformer.pattern.', 'points': '/transformer.position.weight'}
+
+
+def grid_points(number: int) -> Tensor:
+    """(number, 2): centres of the cells of a square grid over the unit square."""
+    side = math.isqrt(number)
+    if side**2 != number:
+        raise ValueError(
+            f"anchors='grid' needs a square number of points, got {number}; "
+            f'set num_queries={side**2}'
+        )
+    centres = (torch.arange(side) + 0.5) / side
+    return torch.cartesian_prod(centres, centres).flip(-1)
