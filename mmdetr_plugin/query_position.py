@@ -191,7 +191,7 @@ class DeformableBoxPosition(BoxCode):
 
 @MODELS.register_module()
 class SineQueryPosition(nn.Module):
-    """The code of the reference's centre as it is, without a gradient (SAM-DETR, section 3.2)."""
+    """The code of the reference's centre as it is, without a gradient (SAM-DETR, section 3)."""
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from mmdetr_plugin.checkpoints import from_official, official_names, to_official
 from mmdetr_plugin.criterion import Targets
 
 DEPENDS_ON_PADDING: dict[str, str] = {
+    'sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     'dab_deformable': 'query positions code boxes relative to the padded first level',
 }
 """Beginnings of the names of configs whose published model lets padding change an image's outputs,

@@ -232,6 +232,17 @@ def test_levels_must_exist() -> None:
         op(make_state(), make_memory(SHAPES), 0)
 
 
+def test_a_reference_that_is_not_finite_stays_with_its_query() -> None:
+    """The criterion reports non-finite predictions; RoIAlign must not end the program before."""
+    op, state, memory = make_op(), make_state(), make_memory()
+    ref = state.ref.detach().clone()
+    ref[1, 2] = torch.nan
+    with torch.no_grad():
+        expected, got = op(state, memory, 0), op(replace(state, ref=ref), memory, 0)
+    assert got[1, 2].isnan().all()
+    torch.testing.assert_close(got.flatten(0, 1)[:5], expected.flatten(0, 1)[:5])
+
+
 @pytest.mark.parametrize('coordinates', [0, 2])
 def test_references_must_be_boxes(coordinates: int) -> None:
     state = make_state()

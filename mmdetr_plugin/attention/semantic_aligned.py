@@ -30,7 +30,7 @@ def reference_boxes(state: State) -> Tensor:
 
 
 class SalientPoints(nn.Module):
-    """One place per head where a region tells most (SAM-DETR, section 3.4).
+    """One place per head where a region tells most (SAM-DETR, section 3).
 
     Args:
         num_values: numbers predicted per head; the first two are the place.
@@ -72,7 +72,7 @@ class SemanticAlignedAttention(AttentionOp):
 
     Args:
         gaussian: add the logarithm of a Gaussian around each head's point to its scores; the points
-            come with a steepness along x and y (SAM-DETR with SMCA, section 3.5).
+            come with a steepness along x and y (SAM-DETR with SMCA, section 3).
         levels: feature level that each decoder layer reads; the last entry serves further layers.
         region_size: height and width of the regions, cells.
     """
@@ -144,7 +144,7 @@ class SemanticAlignedAttention(AttentionOp):
         dtype = boxes.dtype  # never below single precision: the op knows no bf16
         feature_map = memory.maps()[0].to(dtype).contiguous()
         height, width = memory.shapes[0]
-        corners = cxcywh_to_xyxy(boxes.detach())
+        corners = cxcywh_to_xyxy(boxes.detach()).nan_to_num()  # on which the op would abort
         corners = corners * corners.new_tensor((width, height, width, height))
         corners = corners * memory.valid_ratios[:, 0].repeat(1, 2)[:, None]
         image = torch.arange(len(boxes), dtype=dtype, device=boxes.device)

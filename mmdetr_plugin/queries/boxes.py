@@ -1,4 +1,4 @@
-"""Queries that are learned boxes (DAB-DETR, section 4.2; SAM-DETR, section 3.3)."""
+"""Queries that are learned boxes (DAB-DETR, section 4.2; SAM-DETR, section 3)."""
 
 from __future__ import annotations
 
