@@ -7,6 +7,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -23,14 +24,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='folder for logs and results (work_dirs/<config name>)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='replace values of the config, e.g. model.num_classes=3 '
-        'optim_wrapper.optimizer.lr=1e-4 "some.list=[1,2]"',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
@@ -40,6 +34,17 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     # torch.distributed.launch, which mim uses, still passes the rank as an argument.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     return parser
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='replace values of the config, e.g. model.num_classes=3 '
+        'optim_wrapper.optimizer.lr=1e-4 "some.list=[1,2]"',
+    )
 
 
 def spell_out_amp(argv: Sequence[str]) -> list[str]:
@@ -53,18 +58,25 @@ def spell_out_amp(argv: Sequence[str]) -> list[str]:
 
 def load_config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:
     """The config with the shared arguments put in; ends the program if there is no such file."""
-    path = Path(args.config)
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(parser, args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    return cfg
+
+
+def read_config(
+    parser: argparse.ArgumentParser, config: str, options: dict[str, Any] | None = None
+) -> Config:
+    """The config in a file, with values replaced; ends the program if there is no such file."""
+    path = Path(config)
     if not path.is_file():
         near = difflib.get_close_matches(path.stem, _known_configs(path), n=3)
         hint = f'did you mean {" or ".join(near)}?' if near else 'check the path'
-        parser.error(f'config must be a file, got {args.config}; {hint}')
-    if args.local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        parser.error(f'config must be a file, got {config}; {hint}')
     cfg = Config.fromfile(path)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
+    cfg.merge_from_dict(options or {})
     return cfg
 
 

@@ -18,7 +18,7 @@ BACKBONES = ('backbone.0.body.', 'backbone.body.')
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The weights of a checkpoint: bare, or under ``state_dict`` or ``model``; DDP's prefix removed."""
+    """Weights that are bare or under ``state_dict`` or ``model``, without DDP's prefix."""
     for key in WRAPPERS:
         if isinstance(checkpoint.get(key), Mapping):
             return unwrap(checkpoint[key])
@@ -33,21 +33,27 @@ def is_official(names: Iterable[str]) -> bool:
 def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Weights in the official layout of ``model`` -> our names.
 
+    Buffers and frozen parameters may be absent all together: a dictionary of gradients has none.
+
     Raises:
-        ValueError: a parameter is missing, unmapped or of another shape; the message lists them with
-            the nearest names.
+        ValueError: a parameter is missing, unmapped or of another shape; the message lists them
+            with the nearest names.
     """
     table = official_names(model, model.layout)
     known = {theirs for names in table.values() for theirs in names}
     sources = {ours: next((n for n in names if n in state), None) for ours, names in table.items()}
+    trainable = _trainable(model)
+    if not any(sources[ours] for ours in table if ours not in trainable):
+        sources = {ours: sources[ours] for ours in table if ours in trainable}
     missing = [table[ours][0] for ours, theirs in sources.items() if theirs is None]
     unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
     _check_names(missing, unmapped, known, state, f"'{model.layout}' checkpoint")
     target = model.state_dict()
     out = {ours: state[theirs] for ours, theirs in sources.items()}
     _check_shapes({table[n][0]: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})
-    counters = {name: torch.zeros_like(t) for name, t in target.items() if name.endswith(IGNORED)}
-    return {**out, **counters}
+    if len(out) == len(table):
+        out |= {name: torch.zeros_like(t) for name, t in target.items() if name.endswith(IGNORED)}
+    return out
 
 
 def accept_official(
@@ -90,8 +96,8 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
         ValueError: a trainable parameter is missing, or ``state`` has an entry the model does not.
     """
     table = official_names(model, model.layout)
-    needed = {name for name, p in model.named_parameters() if p.requires_grad}
-    missing = [name for name in table if name in needed and name not in state]
+    trainable = _trainable(model)
+    missing = [name for name in table if name in trainable and name not in state]
     unmapped = [
         name
         for name in state
@@ -99,6 +105,10 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     ]
     _check_names(missing, unmapped, set(table), state, 'checkpoint of this model')
     return {n: state[ours] for ours, names in table.items() if ours in state for n in names}
+
+
+def _trainable(model: nn.Module) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _check_names(
