@@ -51,6 +51,7 @@ class SalientPoints(nn.Module):
             nn.ReLU(),
             nn.Linear(2 * embed_dims, num_heads * num_values),
         )
+        # The weights start by Xavier as all others: at 0 a steepness would never get a gradient.
         nn.init.zeros_(self.mlp[-1].bias)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
