@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     decoder,
     detector,
     encoder,
+    evaluation,
     ffn,
     heads,
     layers,
@@ -17,3 +18,6 @@ from . import (  # noqa: F401
     queries,
     query_position,
 )
+from .checkpoints.safe_globals import register_safe_globals
+
+register_safe_globals()

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -56,6 +57,11 @@ class Case:
     def name(self) -> str:
         return self.spec['case']
 
+    @property
+    def hyper(self) -> dict:
+        """Settings of the official build."""
+        return self.spec['hyperparameters']
+
     def reference(self) -> ModuleType:
         """``reference_tensors.py``, beside the cases or the project's own copy."""
         beside = self.folder.resolve().parents[1] / 'reference_tensors.py'
@@ -74,6 +80,10 @@ class Case:
         cfg = Config.fromfile(ROOT / self.spec['config'])
         cfg.model.num_classes = self.spec['num_classes']
         cfg.model.backbone.init_cfg = None
+        if 'panoptic_threshold_used' in self.hyper:
+            last_thing = int(self.hyper['is_thing_map'].removeprefix('label <= '))
+            threshold = self.hyper['panoptic_threshold_used']
+            cfg.model.test_cfg = {'score_thr': threshold, 'num_things': last_thing + 1}
         model = MODELS.build(cfg.model).eval()
         model.load_state_dict(from_official(self.state_dict(), model))
         return model
@@ -88,9 +98,9 @@ class Case:
             height, width = image.shape[1:]
             batch[i, :, :height, :width] = torch.from_numpy(image)
             shape = {'img_shape': (height, width), 'batch_input_shape': canvas}
-            samples.append(
-                DetDataSample(metainfo={**shape, 'ori_shape': (height, width), 'img_id': i})
-            )
+            original = self.hyper.get('original_sizes', self.spec['sizes'])[i]
+            meta = {**shape, 'ori_shape': tuple(original), 'img_id': i}
+            samples.append(DetDataSample(metainfo=meta))
         if self.spec['mode'] == 'loss':
             targets = self.reference().targets(self.name, self.spec['counts'], 80)
             for sample, target in zip(samples, targets, strict=True):
@@ -99,21 +109,39 @@ class Case:
                 boxes = cxcywh_to_xyxy(torch.from_numpy(target['boxes'])) * scale
                 labels = torch.from_numpy(target['labels'])
                 sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+                if 'mask_head' in self.hyper:
+                    sample.gt_instances.masks = box_masks(target['boxes'], height, width)
         return batch, samples
 
 
+def box_masks(boxes: np.ndarray, height: int, width: int) -> BitmapMasks:
+    """A mask for every box (n, 4) cxcywh in 0..1: its pixels, half open, corners rounded."""
+    centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
+    corners = np.concatenate((centre - half, centre + half), 1)
+    corners = np.rint(corners * (width, height, width, height)).astype(int)
+    masks = np.zeros((len(boxes), height, width), np.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, corners, strict=True):
+        mask[top:bottom, left:right] = 1
+    return BitmapMasks(masks, height, width)
+
+
 def run_outputs(model: torch.nn.Module, batch: Tensor, samples: list[DetDataSample]) -> dict:
-    """Outputs, with the memory before and after the encoder beside them."""
+    """Outputs, with the memory before and after the encoder and the first state beside them."""
     record = {}
 
     def keep(module: torch.nn.Module, args: tuple, memory: object) -> None:
         record.update(embedded=args[0], memory=memory)
 
-    handle = model.encoder.register_forward_hook(keep)
+    def keep_state(module: torch.nn.Module, args: tuple, result: tuple) -> None:
+        record['state'] = result[0]
+
+    hooks = ((model.encoder, keep), (model.queries, keep_state))
+    handles = [part.register_forward_hook(hook) for part, hook in hooks]
     try:
         outputs = model(batch, samples, mode='tensor')
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return {'outputs': outputs, **record}
 
 
@@ -127,6 +155,10 @@ def output_arrays(run: dict, spec: dict) -> Arrays:
         'aux_logits': logits[:-1, :, :: strides.get('aux_logits', 1)],
         'aux_boxes': boxes[:-1, :, :: strides.get('aux_boxes', 1)],
     }
+    if run['state'].ref is not None:
+        arrays['reference_points'] = run['state'].ref[..., :2].sigmoid()
+    if 'pred_masks' in outputs:
+        arrays['pred_masks'] = outputs['pred_masks'][:, :: strides.get('pred_masks', 1)]
     if 'enc_logits' in outputs:
         step = strides.get('enc', 1)
         arrays['enc_logits'] = outputs['enc_logits'][:, ::step]
@@ -164,6 +196,32 @@ def detection_arrays(model: torch.nn.Module, batch: Tensor, samples: list) -> Ar
     results = [s.pred_instances for s in model.predict(batch, samples, rescale=False)]
     names = {'scores': 'scores', 'labels': 'labels', 'boxes': 'bboxes'}
     return {ours: torch.stack([r[mm] for r in results]).numpy() for ours, mm in names.items()}
+
+
+def segment_arrays(model: torch.nn.Module, batch: Tensor, samples: list, spec: dict) -> Arrays:
+    """Instance masks and panoptic segments at the original sizes, where the model gives them.
+
+    ``segm_area`` (B, N) counts the pixels of every query's mask; ``panoptic_ids_i`` (H, W) numbers
+    the rows of ``panoptic_segments_i`` (n, 4): number, is it a thing, class, pixels.
+    """
+    if model.mask_head is None:
+        return {}
+    arrays, areas = {}, []
+    for i, sample in enumerate(model.predict(batch, samples, rescale=True)):
+        masks = sample.pred_instances.masks.numpy()
+        areas.append(masks.sum((1, 2)))
+        step = spec['strides'].get('pred_masks', 1)
+        arrays[f'segm_masks_{i}_packed'] = np.packbits(masks[::step], axis=-1)
+        codes = sample.pred_panoptic_seg.sem_seg[0].numpy()
+        infos = sample.pred_panoptic_seg.segments_info
+        ids = np.zeros(codes.shape, np.uint8)
+        rows = []
+        for number, info in enumerate(infos):
+            ids[codes == info['id']] = number
+            rows.append((number, info['isthing'], info['category_id'], info['area']))
+        arrays[f'panoptic_ids_{i}'] = ids
+        arrays[f'panoptic_segments_{i}'] = np.array(rows, np.int64)
+    return {**arrays, 'segm_area': np.stack(areas)}
 
 
 def loss_arrays(

@@ -7,6 +7,7 @@ from .losses import (
     FocalClassLoss,
     SoftmaxClassLoss,
 )
+from .masks import MaskDiceLoss, MaskFocalLoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
 from .targets import Targets
@@ -16,6 +17,8 @@ __all__ = [
     'BoxL1Loss',
     'FocalClassLoss',
     'HungarianAssigner',
+    'MaskDiceLoss',
+    'MaskFocalLoss',
     'Matches',
     'SetCriterion',
     'SoftmaxClassLoss',

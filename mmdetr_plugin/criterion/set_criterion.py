@@ -1,6 +1,6 @@
 """The training objective of the whole family."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from ..registry import MODELS, TASK_UTILS
 from .distributed import mean_over_ranks
+from .masks import mask_losses, matched_masks
 from .sources import Matches, Source, collect_sources, full_precision
 from .targets import Targets, select
 
 Config = Mapping[str, Any]
+Masks = Tensor | Callable[[Tensor], Tensor]
 
 
 @MODELS.register_module()
@@ -27,6 +29,8 @@ class SetCriterion(nn.Module):
         loss_cls: FocalClassLoss or SoftmaxClassLoss; None switches the term off.
         loss_bbox: BoxL1Loss or None.
         loss_iou: BoxGIoULoss or None.
+        loss_mask: MaskFocalLoss or None; trains the masks of the last layer, if there are any.
+        loss_dice: MaskDiceLoss or None; as ``loss_mask``.
         encoder: train the proposals of a two-stage model, if there are any.
     """
 
@@ -37,6 +41,8 @@ class SetCriterion(nn.Module):
         loss_cls: Config | None = None,
         loss_bbox: Config | None = None,
         loss_iou: Config | None = None,
+        loss_mask: Config | None = None,
+        loss_dice: Config | None = None,
         encoder: bool = True,
     ) -> None:
         super().__init__()
@@ -45,17 +51,22 @@ class SetCriterion(nn.Module):
         self.loss_cls = _build(loss_cls)
         self.loss_bbox = _build(loss_bbox)
         self.loss_iou = _build(loss_iou)
+        self.loss_mask = _build(loss_mask)
+        self.loss_dice = _build(loss_dice)
         self.encoder = encoder
 
     def forward(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Weighted losses by name, and scalars to log whose names do not contain ``loss``.
 
         The last layer's losses are ``loss_cls``, ``loss_bbox``, ``loss_iou``; those of other layers
-        begin with ``d0.``, ``d1.``, ..., those of the encoder's proposals with ``enc_``.
+        begin with ``d0.``, ``d1.``, ..., those of the encoder's proposals with ``enc_``. Masks of
+        the last layer add ``loss_mask`` and ``loss_dice``.
 
         Args:
             outputs: ``pred_logits`` (L, B, N, K) and ``pred_boxes`` (L, B, N, 4), cxcywh in 0..1;
-                with two stages ``enc_logits`` (B, S, K) and ``enc_boxes`` (B, S, 4).
+                with two stages ``enc_logits`` (B, S, K) and ``enc_boxes`` (B, S, 4); with masks
+                ``pred_masks``, logits (B, N, h, w), or a function that computes those (M, h, w) of
+                the flat query indices (M,), image * N + query.
             targets: the objects of the B images.
 
         Raises:
@@ -71,6 +82,9 @@ class SetCriterion(nn.Module):
             for source, match, count in zip(sources, matches, num_boxes.unbind()):
                 losses.update(self._losses(source, match, count))
             losses.update(statistics(sources[0], matches[0]))
+        if 'pred_masks' in outputs:
+            masks = outputs['pred_masks']
+            losses.update(self._mask_losses(masks, targets, matches[0], num_boxes[0]))
         return losses
 
     @torch.no_grad()
@@ -91,6 +105,20 @@ class SetCriterion(nn.Module):
             for source in sources:
                 self.loss_cls.check_width(source.logits.shape[-1], self.num_classes)
         return sources
+
+    def _mask_losses(
+        self, masks: Masks, targets: Targets, match: Matches, num_boxes: Tensor
+    ) -> dict[str, Tensor]:
+        chosen = {'loss_mask': self.loss_mask, 'loss_dice': self.loss_dice}
+        chosen = {name: loss for name, loss in chosen.items() if loss is not None}
+        if not chosen:
+            return {}
+        query = match.query[-1]
+        # A mask head runs under the precision of the model, unlike what follows.
+        pred = masks(query) if callable(masks) else masks.flatten(0, 1).index_select(0, query)
+        with torch.autocast(pred.device.type, enabled=False):
+            target = matched_masks(targets, match, pred.device)
+            return mask_losses(chosen, pred, target, num_boxes)
 
     def _losses(self, source: Source, match: Matches, num_boxes: Tensor) -> dict[str, Tensor]:
         terms = {}

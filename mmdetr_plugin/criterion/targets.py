@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,16 @@ class Targets:
 
     Nothing here waits for the device. What the host must know (which boxes have no area, which
     labels are out of range) is in ``status``, which the assigner copies together with its costs.
+
+    ``masks`` has for each image what its ``gt_instances.masks`` is, or None; ``canvas`` is the
+    (height, width) of the padded batch. Only the mask losses read them.
     """
 
     labels: tuple[Tensor, ...]
     boxes: tuple[Tensor, ...]
     image_names: tuple[str, ...]
+    masks: tuple[Any, ...] = ()
+    canvas: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         counts = [len(self.labels), len(self.boxes), len(self.image_names)]
@@ -54,6 +60,8 @@ class Targets:
             labels,
             (xyxy_to_cxcywh(pixels) / scale).split(counts),
             tuple(_image_name(sample.metainfo) for sample in data_samples),
+            tuple(instance.get('masks') for instance in instances),
+            _canvas(data_samples),
         )
         if pixels.device.type == 'cpu' and sum(counts):
             targets.check_labels(targets.status(num_classes).numpy(), num_classes)
@@ -106,6 +114,13 @@ class Targets:
     def class_agnostic(self) -> 'Targets':
         """The same objects, all of class 0: what two-stage proposals are trained on."""
         return replace(self, labels=tuple(torch.zeros_like(labels) for labels in self.labels))
+
+
+def _canvas(data_samples: SampleList) -> tuple[int, int]:
+    stated = data_samples[0].metainfo.get('batch_input_shape')
+    if stated is not None:
+        return tuple(stated)
+    return tuple(max(sample.img_shape[i] for sample in data_samples) for i in (0, 1))
 
 
 def _image_name(metainfo: dict) -> str:

@@ -2,5 +2,12 @@
 
 from .digits import make_digits
 from .digits_coco import DIGIT_CLASSES, STUFF_CLASSES
+from .panoptic_loading import LoadPanopticSegments, read_segment_ids
 
-__all__ = ['DIGIT_CLASSES', 'STUFF_CLASSES', 'make_digits']
+__all__ = [
+    'DIGIT_CLASSES',
+    'STUFF_CLASSES',
+    'LoadPanopticSegments',
+    'make_digits',
+    'read_segment_ids',
+]

@@ -1,0 +1,71 @@
+"""Ground truth of COCO's panoptic format, without panopticapi."""
+
+from __future__ import annotations
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.fileio import get
+
+from ..registry import TRANSFORMS
+from .digits_scene import box_of
+
+
+def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
+    """Segment ids (H, W), int64, of a PNG: R + 256 G + 65536 B; 0 is void."""
+    rgb = mmcv.imfrombytes(get(path, backend_args), flag='color', channel_order='rgb')
+    return rgb.astype(np.int64) @ np.array((1, 256, 65536))
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticSegments(BaseTransform):
+    """Makes an object of every segment, thing or stuff, that mmdet's CocoPanopticDataset names.
+
+    Reads ``seg_map_path`` and ``segments_info``; adds ``gt_bboxes`` (xyxy, tight, right and lower
+    side exclusive), ``gt_bboxes_labels``, ``gt_ignore_flags`` and ``gt_masks``. Segments without a
+    pixel are left out.
+
+    Args:
+        num_things: labels below it are things. A segment of such a label that the data set does not
+            call a thing is a crowd and ignored.
+        with_mask: also give the masks; boxes alone are quicker to augment.
+        backend_args: of the storage that holds the PNGs.
+    """
+
+    def __init__(
+        self, num_things: int, with_mask: bool = True, backend_args: dict | None = None
+    ) -> None:
+        self.num_things, self.with_mask = num_things, with_mask
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        if results.get('seg_map_path') is None:
+            raise ValueError(
+                'LoadPanopticSegments needs data_prefix=dict(seg=...) of the data set, got none; '
+                'name the folder of the PNGs'
+            )
+        ids = read_segment_ids(results['seg_map_path'], self.backend_args)
+        masks, labels, ignored = [], [], []
+        for segment in results['segments_info']:
+            mask = ids == segment['id']
+            if mask.any():
+                masks.append(mask)
+                labels.append(segment['category'])
+                crowd = segment['category'] < self.num_things and not segment['is_thing']
+                ignored.append(crowd)
+        boxes = np.array([box_of(mask) for mask in masks], np.float32).reshape(-1, 4)
+        results['gt_bboxes'] = HorizontalBoxes(boxes)
+        results['gt_bboxes_labels'] = np.array(labels, np.int64)
+        results['gt_ignore_flags'] = np.array(ignored, bool)
+        if self.with_mask:
+            stack = np.array(masks, np.uint8).reshape(-1, *ids.shape)
+            results['gt_masks'] = BitmapMasks(stack, *ids.shape)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(num_things={self.num_things}, with_mask={self.with_mask}, '
+            f'backend_args={self.backend_args})'
+        )

@@ -1,0 +1,6 @@
+"""Metrics."""
+
+from .panoptic import PanopticMetric
+from .things import ThingMetric
+
+__all__ = ['PanopticMetric', 'ThingMetric']

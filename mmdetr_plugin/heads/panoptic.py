@@ -1,0 +1,119 @@
+"""Panoptic segmentation from boxes with masks (DETR, section 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmengine.structures import PixelData
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from .postprocess import SoftmaxArgmax
+
+
+@MODELS.register_module()
+class PanopticArgmax(SoftmaxArgmax):
+    """Detections as ``SoftmaxArgmax`` gives them; besides, every pixel goes to one segment.
+
+    Args:
+        num_things: labels below it are things, the others stuff.
+        score_thr: queries make a segment if their best class is above it and is not no-object.
+        min_area: segments of so many pixels or fewer are given to the others.
+        max_per_img: as in ``SoftmaxArgmax``.
+    """
+
+    def __init__(
+        self,
+        num_things: int,
+        score_thr: float = 0.85,
+        min_area: int = 4,
+        max_per_img: int | None = None,
+    ) -> None:
+        super().__init__(max_per_img)
+        self.num_things, self.score_thr, self.min_area = num_things, score_thr, min_area
+
+    def panoptic(
+        self, logits: Tensor, masks: Tensor, canvas: Sequence[int], size: Sequence[int]
+    ) -> PixelData:
+        """``sem_seg`` (1, H, W) of one image, label + INSTANCE_OFFSET * instance in every pixel.
+
+        Things are numbered from 1 within their class. A second segment of a stuff class, which is
+        rare, has instance 1. Without any segment all pixels have the label K, which is no class.
+        ``segments_info``, in the metainfo, lists the segments in the order of the queries.
+
+        Args:
+            logits: (N, K + 1).
+            masks: (N, h, w) logits.
+            canvas: (height, width) to which the masks are resized, padding included: as published,
+                that of the image without padding.
+            size: (height, width) of the result.
+        """
+        scores, labels = logits.float().softmax(-1).max(-1)
+        num_classes = logits.shape[-1] - 1
+        kept = (labels < num_classes) & (scores > self.score_thr)
+        masks, labels = masks[kept].float(), labels[kept]
+        if len(labels):
+            masks = F.interpolate(masks[:, None], size=tuple(canvas), mode='bilinear')[:, 0]
+            place, labels, areas = self._segments(masks, labels, tuple(size))
+        if not len(labels):
+            void = masks.new_full((1, *size), num_classes, dtype=torch.long)
+            return PixelData(metainfo={'segments_info': []}, sem_seg=void)
+        infos = self._describe(labels.tolist(), areas.tolist())
+        codes = torch.tensor([info['id'] for info in infos], device=place.device)
+        return PixelData(metainfo={'segments_info': infos}, sem_seg=codes[place][None])
+
+    def _segments(
+        self, masks: Tensor, labels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The segment (H, W) of every pixel; labels (n,) and areas (n,) of the segments."""
+        rows, columns = (
+            nearest_places(*lengths).to(masks.device)
+            for lengths in zip(masks.shape[-2:], size, strict=True)
+        )
+        place = self._first_of_stuff(labels)[masks.argmax(0)]
+        while True:
+            place = place[rows][:, columns]
+            areas = place.flatten().bincount(minlength=len(labels))
+            large = areas > self.min_area
+            if large.all() or not large.any():
+                return place, labels[large], areas[large]
+            masks, labels = masks[large], labels[large]
+            place = masks.argmax(0)
+
+    def _first_of_stuff(self, labels: Tensor) -> Tensor:
+        """(n,): the first segment of the same stuff class; a thing is its own."""
+        same = (labels[:, None] == labels) & (labels >= self.num_things)
+        own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        return (same | own).int().argmax(1)
+
+    def _describe(self, labels: list[int], areas: list[int]) -> list[dict]:
+        seen: dict[int, int] = {}
+        infos = []
+        for label, area in zip(labels, areas, strict=True):
+            thing = label < self.num_things
+            instance = seen.get(label, 1 if thing else 0)
+            seen[label] = instance + 1
+            infos.append(
+                {
+                    'id': label + INSTANCE_OFFSET * instance,
+                    'category_id': label,
+                    'isthing': thing,
+                    'area': area,
+                }
+            )
+        return infos
+
+
+def nearest_places(length: int, new_length: int) -> Tensor:
+    """(new_length,): the old pixel that the centre of every new one falls into.
+
+    Summed up in steps: where centres fall on an edge, rounding decides, and it must be that of
+    Pillow, which resized the published maps.
+    """
+    steps = np.full(new_length, length / new_length)
+    steps[:1] /= 2
+    return torch.from_numpy(steps.cumsum().astype(np.int64).clip(max=length - 1))
