@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import no_autocast
+
 Shapes = tuple[tuple[int, int], ...]
 
 
@@ -38,7 +40,7 @@ def deformable_attention(
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f'backend must be one of {sorted(BACKENDS)}, got {backend!r}; change it')
     dtype = value.dtype
-    with torch.autocast(value.device.type, enabled=False):
+    with no_autocast(value.device):
         # Positions lose whole pixels in half precision, so the sampling is done in single.
         precision = torch.promote_types(locations.dtype, torch.float32)
         value, locations, weights = (x.to(precision) for x in (value, locations, weights))

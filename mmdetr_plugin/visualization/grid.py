@@ -39,7 +39,7 @@ def draw_grid(
     names: Sequence[str],
     columns: int = 6,
     scale: int = 2,
-    score_thr: float = 0.5,
+    score_thr: float = 0.4,
 ) -> np.ndarray:
     """(H, W, 3) uint8, RGB: true boxes white and thin, predictions coloured with name and score.
 

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Write the README's table of models: sizes counted here, the papers' figures, parity.
+
+Counting takes minutes, so the counts are kept in docs/counts.json:
+python scripts/model_table.py --recount    # count every config again
+python scripts/model_table.py              # only write the table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / 'tools'))
+README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
+SIZE, CLASSES = (800, 1128), 91
+BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
+
+# Parameters in millions, FLOPs in billions, and the published COCO figure, where the authors give them.
+PAPER: dict[str, tuple[str, str, str]] = {
+    'detr_r50': ('41', '86', '42.0'),
+    'detr_dc5_r50': ('41', '187', '43.3'),
+    'detr_r101': ('60', '152', '43.5'),
+    'detr_dc5_r101': ('60', '253', '44.9'),
+    'detr_dc5_plus_r50': ('', '', ''),
+    'detr_panoptic_r50': ('', '', 'PQ 43.4'),
+    'detr_panoptic_dc5_r50': ('', '', 'PQ 44.6'),
+    'detr_panoptic_r101': ('', '', 'PQ 45.1'),
+    'deformable_detr_single_scale_r50': ('34', '78', '39.4'),
+    'deformable_detr_single_scale_dc5_r50': ('34', '128', '41.5'),
+    'deformable_detr_r50': ('40', '173', '44.5'),
+    'deformable_detr_refine_r50': ('41', '173', '46.2'),
+    'deformable_detr_two_stage_r50': ('41', '173', '46.9'),
+    'conditional_detr_r50': ('44', '90', '41.0'),
+    'conditional_detr_dc5_r50': ('44', '195', '43.7'),
+    'conditional_detr_r101': ('63', '156', '42.8'),
+    'conditional_detr_dc5_r101': ('63', '262', '45.0'),
+    'smca_detr_r50': ('', '', ''),
+    'smca_detr_ms_r50': ('40', '152', '44.4'),
+    'anchor_detr_r50': ('', '', '42.1'),
+    'anchor_detr_dc5_r50': ('', '172', '44.3'),
+    'anchor_detr_r101': ('', '', '43.5'),
+    'anchor_detr_dc5_r101': ('', '', '45.1'),
+    'anchor_detr_r50_mha': ('', '', ''),
+    'dab_detr_r50': ('44', '94', '42.2'),
+    'dab_detr_dc5_r50': ('', '', ''),
+    'dab_detr_r101': ('', '', ''),
+    'dab_detr_dc5_r101': ('', '', ''),
+    'dab_detr_r50_3pat': ('44', '100', '42.6'),
+    'dab_detr_dc5_r50_fixxy': ('', '', ''),
+    'dab_deformable_detr_r50': ('', '', '48.7'),
+    'sam_detr_r50': ('58', '100', '39.8'),
+    'sam_detr_dc5_r50': ('', '', '43.3'),
+    'sam_detr_smca_r50': ('', '', '41.8'),
+    'sam_detr_smca_dc5_r50': ('', '', '45.0'),
+    'sam_detr_e12_r50': ('', '', ''),
+    'sam_detr_smca_e12_r50': ('', '', ''),
+    'sam_detr_ms_r50': ('', '', ''),
+    'sam_detr_ms_smca_r50': ('55', '203', '47.1'),
+}
+
+
+def recount() -> None:
+    from count import count
+
+    counts = {}
+    for name in PAPER:
+        found = count(ROOT / 'configs' / f'{name}.py', *SIZE, CLASSES)
+        counts[name] = {'parameters': found.parameters, 'macs': found.macs}
+    COUNTS.write_text(json.dumps(counts, indent=1) + '\n')
+
+
+def parity(name: str) -> str:
+    """Which official runs the model reproduces in every array."""
+    cases = ROOT / 'tests/parity/cases'
+    kinds = {'': 'outputs', '_loss': 'losses, gradients'}
+    held = [text for suffix, text in kinds.items() if (cases / f'{name}{suffix}').is_dir()]
+    return ', '.join(held) or 'shape and names'
+
+
+def table() -> str:
+    counts = json.loads(COUNTS.read_text())
+    rows = [
+        '| config | parameters, M (paper) | GMACs (paper) | published AP | equal to the official code in |',
+        '|---|---|---|---|---|',
+    ]
+    for name, (parameters, flops, ap) in PAPER.items():
+        found = counts[name]
+        size = f'{found["parameters"] / 1e6:.3f}' + (f' ({parameters})' if parameters else '')
+        macs = f'{found["macs"] / 1e9:.1f}' + (f' ({flops})' if flops else '')
+        rows.append(f'| `{name}` | {size} | {macs} | {ap} | {parity(name)} |')
+    return '\n'.join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--recount', action='store_true', help='count every config again')
+    if parser.parse_args().recount:
+        recount()
+    text = README.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    README.write_text(f'{before}{BEGIN}\n{table()}\n{END}{after}')
+
+
+if __name__ == '__main__':
+    main()
