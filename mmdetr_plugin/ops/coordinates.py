@@ -28,7 +28,8 @@ def sine_code(
         x: (...) in single or double precision.
 
     Returns:
-        (..., num_feats): channel 2i is sin(x * scale / temperature^(2i / num_feats)), 2i + 1 the cos.
+        (..., num_feats): channel 2i is the sine of x * scale / temperature^(2i / num_feats),
+        channel 2i + 1 the cosine.
     """
     exponent = 2 * torch.arange(num_feats // 2, dtype=x.dtype, device=x.device) / num_feats
     angle = x[..., None] * scale / temperature**exponent
