@@ -132,7 +132,8 @@ class AnchorPosition(PositionEncoding):
         self.line = MLP(embed_dims, embed_dims, embed_dims, 2) if axis_codes else None
 
     def points(self, points: Tensor) -> Tensor:
-        return self.plane(sine_point_code(points, self.embed_dims // 2, self.temperature))
+        code = sine_point_code(points, self.embed_dims // 2, self.temperature)
+        return self._adapt(self.plane, code)
 
     def point_axes(self, points: Tensor) -> Tensor | None:
         if self.line is None:
@@ -152,7 +153,11 @@ class AnchorPosition(PositionEncoding):
 
     def _coordinate(self, x: Tensor) -> Tensor:
         """(...) in 0..1 -> (..., C)."""
-        return self.line(sine_code(x, self.embed_dims, self.temperature))
+        return self._adapt(self.line, sine_code(x, self.embed_dims, self.temperature))
+
+    @staticmethod
+    def _adapt(mlp: MLP, code: Tensor) -> Tensor:
+        return mlp(code.to(mlp.layers[0].weight.dtype))  # codes are made in single precision
 
     @staticmethod
     def _places(mask: Tensor) -> tuple[Tensor, Tensor]:

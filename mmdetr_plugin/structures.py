@@ -107,8 +107,9 @@ class State:
         pos: (B, N, C) query position, or None.
         ref: (B, N, 2 | 4) reference point or box (cx, cy, w, h) in logit space, or None.
         spatial: (B, N, C) code of the reference that cross-attention compares with the position
-            codes of the memory (Conditional DETR, section 3.3); a function of the content where
-            that is read as it enters cross-attention; or None.
+            codes of the memory (Conditional DETR, section 3.3); codes of x and y side by side, (B,
+            N, 2 C), for row-column attention; a function of the content where that is read as it
+            enters cross-attention; or None.
         points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
             Given for memory tokens; deformable attention derives those of object queries from
             ``ref``.

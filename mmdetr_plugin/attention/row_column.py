@@ -67,24 +67,21 @@ class RowColumnAttention(AttentionOp):
                 f'row-column attention needs one feature level, got {len(memory.shapes)}; '
                 'let the neck give one map'
             )
-        tokens = memory.tokens.unflatten(1, memory.shapes[0])  # (B, H, W, C)
-        x_code, y_code = axis_codes(memory)
-        inputs = (
-            x_query,
-            y_query,
-            tokens.mean(1) + x_code,
-            tokens.mean(2) + y_code,
-            memory.tokens,
-        )
+        shape = memory.shapes[0]
         weights, biases = self.in_proj_weight.chunk(5), self.in_proj_bias.chunk(5)
-        qx, qy, kx, ky, v = (
-            split_heads(F.linear(x, w, b), self.num_heads)
-            for x, w, b in zip(inputs, weights, biases, strict=True)
-        )
+        width = 2 * memory.tokens.shape[-1]
+        projected = F.linear(memory.tokens, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        kx, ky, v = projected.chunk(3, -1)  # (B, S, C)
+        x_code, y_code = axis_codes(memory)
+        kx = kx.unflatten(1, shape).mean(1) + F.linear(x_code, weights[2])  # (B, W, C)
+        ky = ky.unflatten(1, shape).mean(2) + F.linear(y_code, weights[3])  # (B, H, C)
+        qx = F.linear(x_query, weights[0], biases[0])
+        qy = F.linear(y_query, weights[1], biases[1])
+        qx, qy, kx, ky, v = (split_heads(x, self.num_heads) for x in (qx, qy, kx, ky, v))
         mask = memory.masks()[0] if memory.padded else None
         row = self._weights(qx, kx, None if mask is None else mask[:, 0])
         column = self._weights(qy, ky, None if mask is None else mask[:, :, 0])
-        value = v.unflatten(2, memory.shapes[0])
+        value = v.unflatten(2, shape)
         return self.out_proj(join_heads(weigh_rows_and_columns(row, column, value)))
 
     def _weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

@@ -63,7 +63,7 @@ def projection_names(neck: nn.Module, layout: str) -> dict[str, str]:
     """Names of the input projections, the convolutions of a ``ChannelMapper``."""
     names = {}
     for kind in ('convs', 'extra_convs'):
-        for i, module in enumerate(getattr(neck, kind) or ()):
+        for i, module in enumerate(getattr(neck, kind, None) or ()):
             number = i + len(neck.convs) * (kind == 'extra_convs')
             name = f'/input_proj.{number}.0.'
             if layout == 'detr':

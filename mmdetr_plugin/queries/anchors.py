@@ -51,22 +51,19 @@ class AnchorQueries(QuerySource):
         self._position = (position,)  # in a tuple: it is a part of the detector, not of the queries
 
     def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
-        position = self._position[0]
-        points = self.points[None]  # (1, N, 2) as (x, y) in 0..1
-        content = self.patterns.weight.repeat_interleave(self.num_queries, 0)[None]
-        spatial = position.point_axes(points)
-        batch = len(memory.tokens)
-        state = State(
-            content.expand(batch, -1, -1),
-            pos=self._repeat(position.points(points), batch),
-            ref=self._repeat(inverse_sigmoid(points), batch),
-            spatial=None if spatial is None else self._repeat(spatial, batch),
+        position, batch = self._position[0], len(memory.tokens)
+        points = self.points.repeat(self.num_patterns, 1)  # (x, y) in 0..1
+        content = self.patterns.weight.repeat_interleave(self.num_queries, 0)
+        content, pos, ref, spatial = (
+            None if x is None else x.expand(batch, -1, -1)
+            for x in (
+                content,
+                position.points(points),
+                inverse_sigmoid(points),
+                position.point_axes(points),
+            )
         )
-        return state, None
-
-    def _repeat(self, x: Tensor, batch: int) -> Tensor:
-        """(1, N, D) -> (B, num_patterns * N, D)."""
-        return x.repeat(1, self.num_patterns, 1).expand(batch, -1, -1)
+        return State(content, pos, ref, spatial), None
 
     def keys(self, layout: str) -> dict[str, str]:
         return {'patterns.': '/transformer.pattern.', 'points': '/transformer.position.weight'}
