@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.error import URLError
 
 import torch
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.structures import SampleList
+from mmdet.models.necks import ChannelMapper
+from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
 from .build import build_slot
+from .checkpoints.convert import accept_official
 from .checkpoints.names import projection_names
 from .criterion.targets import Targets
+from .freezing import freeze_
+from .heads.mask_head import map_channels
 from .ops.boxes import cxcywh_to_xyxy
 from .registry import MODELS
 from .structures import Memory
@@ -37,6 +41,9 @@ class DETR(BaseDetector):
         head: slot S10.
         criterion: slot S11.
         postprocess: slot S12; ``test_cfg`` overrides its arguments.
+        mask_head: slot S12, masks of the queries; the backbone then gives finer maps too, of which
+            the neck reads the last.
+        freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0``.
         embed_dims: width of tokens and queries.
         dropout: of the transformer.
         layout: whose published checkpoints name their parameters as this model's do:
@@ -55,6 +62,8 @@ class DETR(BaseDetector):
         criterion: Mapping,
         postprocess: Mapping,
         encoder: Mapping | None = None,
+        mask_head: Mapping | None = None,
+        freeze: Sequence[str] = (),
         embed_dims: int = 256,
         dropout: float = 0.1,
         layout: str = 'detr',
@@ -76,7 +85,7 @@ class DETR(BaseDetector):
         self.num_classes = num_classes
         self.embed_dims = embed_dims
         self.layout = layout
-        self.backbone = MODELS.build(backbone)
+        self.backbone = build_slot(MODELS, backbone, 'backbone')
         self.neck = build_slot(MODELS, neck, 'neck', **shared)
         self.position = build_slot(MODELS, position, 'position', **shared)
         self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
@@ -86,6 +95,17 @@ class DETR(BaseDetector):
         self.criterion = build_slot(MODELS, criterion, 'criterion', **shared)
         chosen = {**postprocess, **(test_cfg or {})}
         self.postprocess = build_slot(MODELS, chosen, 'postprocess', **shared)
+        if mask_head is not None:
+            shared['in_channels'] = map_channels(self.backbone)[:-1]
+        self.mask_head = build_slot(MODELS, mask_head, 'mask_head', **shared)
+        self.freeze = tuple(freeze)
+        freeze_(self, self.freeze)
+        self.register_load_state_dict_pre_hook(accept_official)
+
+    def train(self, mode: bool = True) -> DETR:
+        super().train(mode)
+        freeze_(self, self.freeze)
+        return self
 
     def init_weights(self) -> None:
         """Load what ``init_cfg`` of the parts names, ImageNet weights of the backbone above all."""
@@ -102,7 +122,19 @@ class DETR(BaseDetector):
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> one (B, C, h, w) map per level."""
-        return self.neck(self.backbone(batch_inputs))
+        return self.neck_maps(self.backbone(batch_inputs))
+
+    def neck_maps(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The neck's maps; it reads the last of the backbone's, the mask head those before."""
+        levels = levels if self.mask_head is None else levels[-len(self.neck.convs) :]
+        if isinstance(self.neck, ChannelMapper):
+            got, given = [c.in_channels for c in self.neck.convs], [x.shape[1] for x in levels]
+            if got != given:
+                raise ValueError(
+                    f"neck.in_channels must be those of the backbone's maps, {given}, got {got}; "
+                    'set neck.in_channels, or choose other maps by backbone.out_indices'
+                )
+        return self.neck(levels)
 
     def embed(self, maps: tuple[Tensor, ...], samples: SampleList | None, canvas: Size) -> Memory:
         """Join the levels into a memory, with padding masks and position codes.
@@ -140,18 +172,30 @@ class DETR(BaseDetector):
             axis_pos=self.position.axes(masks),
         )
 
-    def transform(self, memory: Memory, aux: bool = True) -> Outputs:
+    def transform(
+        self,
+        memory: Memory,
+        aux: bool = True,
+        levels: Sequence[Tensor] = (),
+        all_masks: bool = True,
+    ) -> Outputs:
         """Outputs from an embedded memory.
 
+        Args:
+            aux: give the predictions of all decoder layers, not of the last alone.
+            levels: maps of the backbone, for the mask head; without them there are no masks.
+            all_masks: False gives a function of query indices in the place of the masks.
+
         Returns:
-            ``pred_logits (L, B, N, K)`` and ``pred_boxes (L, B, N, 4)``, cxcywh in 0..1, of all
-            decoder layers or, without ``aux``, of the last; ``enc_logits (B, S, K)`` and
-            ``enc_boxes (B, S, 4)`` where the encoder makes proposals.
+            ``pred_logits (L, B, N, K)`` and ``pred_boxes (L, B, N, 4)``, cxcywh in 0..1;
+            ``enc_logits (B, S, K)`` and ``enc_boxes (B, S, 4)`` where the encoder makes proposals;
+            ``pred_masks (B, N, h, w)`` where there is a mask head.
         """
+        embedded = memory
         if self.encoder is not None:
             memory = self.encoder(memory)
         state, proposals = self.queries(memory, self.head)
-        predictions, _ = self.decoder(state, memory, self.head, aux=aux)
+        predictions, hidden = self.decoder(state, memory, self.head, aux=aux)
         outputs = {
             'pred_logits': torch.stack([p.logits for p in predictions]),
             'pred_boxes': torch.stack([p.box_logit for p in predictions]).sigmoid(),
@@ -159,25 +203,31 @@ class DETR(BaseDetector):
         if proposals is not None:
             outputs['enc_logits'] = proposals.logits
             outputs['enc_boxes'] = proposals.box_logit.sigmoid()
+        if self.mask_head is not None and levels:
+            make = self.mask_head if all_masks else self.mask_head.prepare
+            outputs['pred_masks'] = make(hidden, embedded, memory, levels[:-1])
         return outputs
 
     def _forward(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None, aux: bool = True
+        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None, **wanted: bool
     ) -> Outputs:
-        maps = self.extract_feat(batch_inputs)
+        levels = self.backbone(batch_inputs)
         canvas = (int(batch_inputs.shape[-2]), int(batch_inputs.shape[-1]))
-        return self.transform(self.embed(maps, batch_data_samples, canvas), aux=aux)
+        memory = self.embed(self.neck_maps(levels), batch_data_samples, canvas)
+        return self.transform(memory, levels=levels, **wanted)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Outputs:
         """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
-        outputs = self._forward(batch_inputs, batch_data_samples)
+        # Masks of matched queries alone are trained: the criterion asks for them.
+        outputs = self._forward(batch_inputs, batch_data_samples, all_masks=False)
         return self.criterion(outputs, Targets.from_samples(batch_data_samples, self.num_classes))
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
         """Fill ``pred_instances``: boxes xyxy in pixels of the network's input, or with ``rescale``
-        of the original image."""
+        of the original image. With a mask head they have ``masks`` (M, H, W), bool, and there is a
+        ``pred_panoptic_seg`` if the post-processing makes one."""
         outputs = self._forward(batch_inputs, batch_data_samples, aux=False)
         logits, boxes = outputs['pred_logits'][-1], outputs['pred_boxes'][-1]
         scores, labels, queries = self.postprocess(logits, boxes)
@@ -189,7 +239,12 @@ class DETR(BaseDetector):
             results.append(
                 InstanceData(bboxes=boxes[i] * scale, scores=scores[i], labels=labels[i])
             )
-        return self.add_pred_to_datasample(batch_data_samples, results)
+        samples = self.add_pred_to_datasample(batch_data_samples, results)
+        if 'pred_masks' in outputs:
+            canvas = (int(batch_inputs.shape[-2]), int(batch_inputs.shape[-1]))
+            for i, sample in enumerate(samples):
+                self._segment(sample, outputs, i, queries[i], canvas, rescale)
+        return samples
 
     def val_step(self, data: Mapping | Sequence) -> SampleList:
         """Detections for evaluators and pictures, which know the names of the classes only: those of
@@ -203,6 +258,29 @@ class DETR(BaseDetector):
 
     def test_step(self, data: Mapping | Sequence) -> SampleList:
         return self.val_step(data)
+
+    def _segment(
+        self,
+        sample: DetDataSample,
+        outputs: Outputs,
+        image: int,
+        queries: Tensor,
+        canvas: Size,
+        rescale: bool,
+    ) -> None:
+        """Add what the masks give: instance masks, and panoptic segments where they are made."""
+        inside = sample.img_shape[:2]
+        size = sample.ori_shape[:2] if rescale else inside
+        logits, masks = outputs['pred_logits'][-1, image], outputs['pred_masks'][image]
+        sample.pred_instances.masks = self.mask_head.instances(masks[queries], canvas, inside, size)
+        if hasattr(self.postprocess, 'panoptic'):
+            segments = self.postprocess.panoptic(logits, masks, inside, size)
+            sample.pred_panoptic_seg = segments
+
+    @property
+    def official_root(self) -> str:
+        """The published mask models hold the detector as their part ``detr``."""
+        return '' if self.mask_head is None else 'detr.'
 
     def keys(self, layout: str) -> dict[str, str]:
         """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""

@@ -13,6 +13,9 @@ from .names import IGNORED, official_names
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
+DETECTOR, MASK_HEAD = 'detr.', 'mask_head.'
+"""Where published models with a mask head keep the detector; where ours keep the mask head."""
+
 BACKBONES = ('backbone.0.body.', 'backbone.body.')
 """What published names of the backbone begin with (the second in Anchor DETR)."""
 
@@ -27,19 +30,25 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
 
 def is_official(names: Iterable[str]) -> bool:
     """Whether these are names of a published checkpoint of the family (and not ours)."""
-    return any(name.removeprefix('detr.').startswith(BACKBONES) for name in names)
+    return any(name.removeprefix(DETECTOR).startswith(BACKBONES) for name in names)
 
 
-def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def from_official(
+    state: Mapping[str, Tensor], model: nn.Module, masks: bool = True
+) -> dict[str, Tensor]:
     """Weights in the official layout of ``model`` -> our names.
 
     Buffers and frozen parameters may be absent all together: a dictionary of gradients has none.
+    Without ``masks`` a file of the detector alone serves a model that has a mask head too, and the
+    other way round.
 
     Raises:
         ValueError: a parameter is missing, unmapped or of another shape; the message lists them
             with the nearest names.
     """
     table = official_names(model, model.layout)
+    if not masks:
+        state, table = _without_masks(state, table, getattr(model, 'official_root', ''))
     known = {theirs for names in table.values() for theirs in names}
     sources = {ours: next((n for n in names if n in state), None) for ours, names in table.items()}
     trainable = _trainable(model)
@@ -56,12 +65,26 @@ def from_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
     return out
 
 
+def _without_masks(
+    state: Mapping[str, Tensor], table: dict[str, tuple[str, ...]], root: str
+) -> tuple[Mapping[str, Tensor], dict[str, tuple[str, ...]]]:
+    """The file and the names, less the mask head where the other one has none."""
+    wrapped = any(name.startswith(DETECTOR) for name in state)
+    if wrapped and not root:
+        state = {n.removeprefix(DETECTOR): v for n, v in state.items() if n.startswith(DETECTOR)}
+    elif root and not wrapped:
+        state = {root + name: value for name, value in state.items()}
+        table = {ours: names for ours, names in table.items() if not ours.startswith(MASK_HEAD)}
+    return state, table
+
+
 def accept_official(
     model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
     """Hook before loading: weights in the official layout are renamed in place.
 
-    So ``load_from`` takes a published file as it is, also with its weights under ``model``.
+    So ``load_from`` takes a published file as it is, also with its weights under ``model``, and
+    that of a detector where a mask head is still to be trained.
     """
     if prefix:
         return
@@ -69,7 +92,7 @@ def accept_official(
     if not is_official(weights):
         refuse_another_model(weights, model)
         return
-    converted = from_official(weights, model)
+    converted = from_official(weights, model, masks=False)
     state_dict.clear()
     state_dict.update(converted)
 
