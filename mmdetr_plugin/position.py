@@ -116,6 +116,8 @@ class AnchorPosition(PositionEncoding):
 
     Args:
         axis_codes: make 1-D codes too.
+        idle_line: keep their perceptron where no 1-D codes are made, as the authors' model with
+            plain attention does; its gradient is zero.
         temperature: of the frequencies.
     """
 
@@ -124,19 +126,22 @@ class AnchorPosition(PositionEncoding):
         embed_dims: int = 256,
         level_embed: int = 0,
         axis_codes: bool = True,
+        idle_line: bool = False,
         temperature: float = 10000.0,
     ) -> None:
         super().__init__(embed_dims, level_embed)
         self.temperature = temperature
         self.plane = MLP(embed_dims, embed_dims, embed_dims, 2)
-        self.line = MLP(embed_dims, embed_dims, embed_dims, 2) if axis_codes else None
+        self.axis_codes = axis_codes
+        has_line = axis_codes or idle_line
+        self.line = MLP(embed_dims, embed_dims, embed_dims, 2) if has_line else None
 
     def points(self, points: Tensor) -> Tensor:
         code = sine_point_code(points, self.embed_dims // 2, self.temperature)
         return self._adapt(self.plane, code)
 
     def point_axes(self, points: Tensor) -> Tensor | None:
-        if self.line is None:
+        if not self.axis_codes:
             return None
         return torch.cat([self._coordinate(points[..., i]) for i in (0, 1)], -1)
 
@@ -144,10 +149,14 @@ class AnchorPosition(PositionEncoding):
         x, y = self._places(mask)
         batch, height, width = mask.shape
         x, y = x[:, None].expand(batch, height, width), y[..., None].expand(batch, height, width)
-        return self.points(torch.stack((x, y), -1))
+        code = self.points(torch.stack((x, y), -1))
+        if self.line is not None and not self.axis_codes:
+            # Data-parallel training needs a gradient for every parameter.
+            code = code + 0 * sum(parameter.sum() for parameter in self.line.parameters())
+        return code
 
     def axes(self, masks: list[Tensor]) -> tuple[tuple[Tensor, Tensor], ...] | None:
-        if self.line is None:
+        if not self.axis_codes:
             return None
         return tuple(tuple(self._coordinate(x) for x in self._places(mask)) for mask in masks)
 

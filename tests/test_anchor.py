@@ -194,7 +194,14 @@ def test_the_detector_has_one_position_encoding():
     assert twin.queries._position[0] is twin.position is not model.position
 
 
-def test_plain_attention_has_no_axis_codes():
-    model = tiny.build('anchor_detr_r50_mha')
-    assert not [name for name in model.state_dict() if 'position.line' in name]
-    assert model.position.axes([torch.zeros(1, 2, 3, dtype=torch.bool)]) is None
+def test_plain_attention_has_no_axis_codes(memory):
+    mask = torch.zeros(1, 2, 3, dtype=torch.bool)
+    for idle in (False, True):
+        position = AnchorPosition(WIDTH, axis_codes=False, idle_line=idle)
+        assert position.axes([mask]) is None
+        assert AnchorQueries(2, position, WIDTH)(memory, None)[0].spatial is None
+        position.grid(mask).sum().backward()
+        assert [n for n, p in position.named_parameters() if p.grad is None] == []
+        line = [p for n, p in position.named_parameters() if n.startswith('line')]
+        assert len(line) == 4 * idle
+        assert not any(p.grad.any() for p in line)
