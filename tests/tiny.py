@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import small
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -41,25 +42,10 @@ def shrink(model: ConfigDict, **changes: object) -> ConfigDict:
 
     ``changes`` replace entries of the model, e.g. ``num_classes``.
     """
-    model = _walk(model)
-    model.update(embed_dims=WIDTH, num_classes=NUM_CLASSES, dropout=0.0)
-    if model.get('encoder'):
-        model.encoder.num_layers = min(model.encoder.num_layers, 1)
-    model.decoder.num_layers = min(model.decoder.num_layers, 2)
-    model.backbone.update(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
-    model.neck.in_channels = [8 * 2**i for i in model.backbone.out_indices]
-    model.update(changes)
+    backbone = {'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None}
+    model = small.shrink(model, WIDTH, (1, 2), backbone, SMALLER)
+    model.update({'num_classes': NUM_CLASSES, **changes})
     return model
-
-
-def _walk(node: object) -> object:
-    if isinstance(node, dict):
-        return ConfigDict(
-            {key: SMALLER[key] if key in SMALLER else _walk(node[key]) for key in node}
-        )
-    if isinstance(node, (list, tuple)):
-        return type(node)(_walk(item) for item in node)
-    return node
 
 
 def build(name: str, seed: int = 0, **changes: object) -> nn.Module:

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Train a variant on a few images until it knows them by heart.
+
+    python tools/overfit.py configs/detr_r50.py --images 16
+    python tools/overfit.py my_config.py --as-is --images 8
+
+A detector that learns at all reaches AP 0.9 on the very images it is trained on. If it does not,
+the fault lies in the annotations, the labels or the model, not in too little data, and training on
+all of it would only show that later. The variant has the demo's size and learns the digits set,
+unless --as-is keeps the config as it is, with its own COCO data. The exit code is 1 if it is not
+reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from demo import draw, quiet
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from small import ROOT, small
+
+from mmdetr_plugin.command_line import add_cfg_options, read_config
+from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.registry import DATASETS
+
+WARMUP = 50  # steps
+LOADERS = ('LoadAnnotations', 'mmdet.LoadAnnotations')
+
+
+class StopWhenLearnt(Hook):
+    """Prints every evaluation, and ends the training at ``target`` AP."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.curve: list[dict[str, float]] = []
+        self.loss = float('nan')
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        self.loss = float(outputs['loss'])
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        ap, ap50 = (metrics[f'coco/bbox_mAP{suffix}'] for suffix in ('', '_50'))
+        self.curve.append({'step': runner.iter, 'loss': self.loss, 'ap': ap, 'ap50': ap50})
+        print(
+            f'step {runner.iter:5d}   loss {self.loss:7.3f}   AP {ap:.3f}   AP50 {ap50:.3f}',
+            file=sys.stderr,
+            flush=True,
+        )
+        runner.train_loop.stop_training = ap >= self.target
+
+
+@DATASETS.register_module()
+class InMemory:
+    """The samples of a dataset whose pipeline has nothing random, read once."""
+
+    def __init__(self, dataset: ConfigDict) -> None:
+        built = DATASETS.build(dataset)
+        self.samples = [built[i] for i in range(len(built))]
+        self.metainfo = built.metainfo
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.samples[index]
+
+
+def fixed_pipeline(test_pipeline: list, masks: bool) -> list:
+    """The test pipeline with annotations that follow the image: nothing random is left."""
+    steps = [ConfigDict(step) for step in test_pipeline if step['type'] not in LOADERS]
+    steps.insert(1, ConfigDict(type='LoadAnnotations', with_bbox=True, with_mask=masks))
+    return steps
+
+
+def write_subset(dataset: ConfigDict, number: int, path: Path) -> None:
+    """The annotations of the first ``number`` training images that have objects, as a COCO file."""
+    if 'ann_file' not in dataset or 'Panoptic' in dataset.type:
+        raise ValueError(
+            f'overfit needs boxes in a COCO file, got a dataset of type {dataset.type}; name the '
+            'dataset itself, without a wrapper, or leave --as-is out to use the digits'
+        )
+    data = DATASETS.build({**dataset, 'pipeline': []})
+    infos = (data.get_data_info(i) for i in range(len(data)))
+    chosen = [x['img_id'] for x in infos if any(not a['ignore_flag'] for a in x['instances'])]
+    if len(chosen) < number:
+        raise ValueError(
+            f'the training data must have {number} images with objects, got {len(chosen)}; '
+            'lower --images, or compare the class names of the config with those of the annotations'
+        )
+    content = json.loads(Path(data.ann_file).read_text())
+    kept = set(chosen[:number])
+    content['images'] = [x for x in content['images'] if x['id'] in kept]
+    content['annotations'] = [x for x in content['annotations'] if x['image_id'] in kept]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
+    """The config that trains and evaluates on the same few images, step by step."""
+    init_default_scope('mmdetr_plugin')
+    train, val = cfg.train_dataloader, cfg.val_dataloader
+    annotations = folder / 'annotations.json'
+    write_subset(train.dataset, args.images, annotations)
+    train.dataset.ann_file = str(annotations.resolve())
+    train.dataset.pipeline = fixed_pipeline(val.dataset.pipeline, 'mask_head' in cfg.model)
+    train.sampler = ConfigDict(type='InfiniteSampler', shuffle=True)
+    train.batch_size = min(train.batch_size, args.images)
+    for loader in (train, val):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset = ConfigDict(type='mmdetr_plugin.InMemory', dataset=train.dataset)
+    cfg.val_evaluator = ConfigDict(type='CocoMetric', ann_file=str(annotations), metric='bbox')
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    cfg.train_cfg = ConfigDict(
+        type='IterBasedTrainLoop', max_iters=args.steps, val_interval=args.interval
+    )
+    cfg.param_scheduler = [
+        ConfigDict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=WARMUP),
+        ConfigDict(type='CosineAnnealingLR', T_max=args.steps, eta_min_ratio=0.01, by_epoch=False),
+    ]
+    cfg.log_processor = ConfigDict(type='LogProcessor', window_size=50, by_epoch=False)
+    cfg.default_hooks.checkpoint = None
+    cfg.work_dir = str(folder)
+    cfg.randomness = ConfigDict(seed=args.seed)
+    return cfg
+
+
+def overfit(config: str, args: argparse.Namespace) -> dict[str, float | bool | str]:
+    """Train one config; its steps, AP, and whether the target was reached."""
+    parser = argparse.ArgumentParser(prog='overfit.py')
+    cfg = read_config(parser, config)
+    folder = args.work_dir / Path(config).stem
+    folder.mkdir(parents=True, exist_ok=True)
+    if not args.as_is:
+        make_digits(args.data, num_train=args.num_train, num_val=args.num_val)
+        cfg = small(cfg)
+        cfg.train_dataloader.dataset.data_root = f'{args.data}/'
+        cfg.val_dataloader.dataset.data_root = f'{args.data}/'
+    cfg.merge_from_dict(args.cfg_options or {})
+    hook = StopWhenLearnt(args.target)
+    started = time.time()
+    with (folder / 'overfit.log').open('a') as log, quiet(log):
+        runner = Runner.from_cfg(prepare(cfg, args, folder))
+        runner.register_hook(hook)
+        runner.train()
+        draw(runner, folder / 'grid.png')
+    last = hook.curve[-1]
+    return {
+        'images': args.images,
+        'steps': last['step'],
+        'ap': last['ap'],
+        'ap50': last['ap50'],
+        'reached': last['ap'] >= args.target,
+        'limit': args.steps,
+        'minutes': round((time.time() - started) / 60, 1),
+    }
+
+
+def explain(result: dict[str, float | bool | str]) -> str:
+    """What to look at when the target was not reached."""
+    if result['ap50'] >= 0.9:
+        return 'objects are found, boxes are inexact: compare them in grid.png, try more --steps'
+    if result['ap50'] >= 0.3:
+        return 'it learns, slowly: try more --steps; then compare labels in grid.png'
+    return 'it hardly learns: look at boxes and labels in grid.png, then at the learning rate'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument('--images', type=int, default=8)
+    parser.add_argument('--steps', type=int, default=1500, help='give up after so many')
+    parser.add_argument('--interval', type=int, default=50, help='steps between evaluations')
+    parser.add_argument('--target', type=float, default=0.9, help='AP to reach')
+    parser.add_argument('--as-is', action='store_true', help='neither shrink nor change the data')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/overfit')
+    parser.add_argument(
+        '--results', type=Path, help='file to add to; what it holds is not run again'
+    )
+    parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
+    parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
+    parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+
+    results = {}
+    if args.results and args.results.is_file():
+        results = json.loads(args.results.read_text())
+    for config in args.configs:
+        name = Path(config).stem
+        if name not in results:
+            try:
+                results[name] = overfit(config, args)
+            except ValueError as error:
+                parser.error(f'{name}: {error}')
+            if args.results:
+                args.results.write_text(json.dumps(results, indent=2))
+        result = results[name]
+        verdict = 'reached' if result['reached'] else f'NOT reached: {explain(result)}'
+        print(f'{name}: AP {result["ap"]:.3f} after {result["steps"]} steps, {verdict}', flush=True)
+    if not all(results[Path(config).stem]['reached'] for config in args.configs):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()

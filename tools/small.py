@@ -1,0 +1,99 @@
+"""Any variant of the family in the size of the demo: learns the digits set on a CPU in minutes.
+
+Variants become comparable: all have the demo's data, augmentation, batch, schedule and backbone (a
+ResNet-18 of half the width, from scratch) and the same width, depth and number of queries. What
+makes a variant stays: its attention ops, query positions, references, head, losses and levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / 'configs' / 'digits_deformable_detr.py'
+NUM_QUERIES = 30
+DECODER_LAYERS = 3
+SINGLE = {'num_stages': 3, 'strides': (1, 2, 2), 'dilations': (1, 1, 1)}
+SINGLE_STRIDE = 16
+"""At stride 32 the map of a picture of 160 pixels has 5 x 5 cells, for up to 5 digits. Variants
+that read one map alone get that of the third stage, 10 x 10 cells; the backbone ends there."""
+SEVERAL = {'num_stages': 4, 'strides': (1, 2, 2, 2), 'dilations': (1, 1, 1, 1)}
+
+
+def small(cfg: Config) -> Config:
+    """The demo's config with the shrunk model of another config, for boxes on the digits set.
+
+    Optimizer settings of parts other than the backbone stay as published, e.g. the tenth of the
+    rate for sampling offsets. A mask head stays; what it is trained on must then have masks.
+    """
+    demo = Config.fromfile(DEMO)
+    single = len(cfg.model.neck.in_channels) == 1
+    backbone = {k: v for k, v in demo.model.backbone.items() if k != 'type'}
+    backbone.update(SINGLE if single else SEVERAL)
+    backbone['out_indices'] = cfg.model.backbone.out_indices
+    if single:  # a mask head reads the maps before the last too
+        backbone['out_indices'] = tuple(i - 1 for i in backbone['out_indices'] if i > 0)
+    everywhere = {'hidden_dims': 256, 'num_queries': NUM_QUERIES, 'num_things': 10}
+    model = shrink(
+        cfg.model,
+        embed_dims=demo.model.embed_dims,
+        depths=(demo.model.encoder.num_layers, DECODER_LAYERS),
+        backbone=backbone,
+        everywhere=everywhere,
+    )
+    model.update(num_classes=demo.model.num_classes, freeze=())
+    reader = model.decoder.layer.cross_attn
+    if reader.get('levels'):  # one for each layer; those that remain are spread as they were
+        reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]
+    if single and reader.get('prior'):
+        reader.prior.strides = (SINGLE_STRIDE,)
+    demo.model = model
+    rates = cfg.get('optim_wrapper', {}).get('paramwise_cfg', {}).get('custom_keys', {})
+    rates = {part: rate for part, rate in rates.items() if part != 'backbone'}
+    demo.optim_wrapper.paramwise_cfg.custom_keys.update(rates)
+    return demo
+
+
+def shrink(
+    model: Mapping,
+    embed_dims: int,
+    depths: tuple[int, int],
+    backbone: Mapping,
+    everywhere: Mapping[str, object],
+) -> ConfigDict:
+    """A narrow and shallow copy of a model config, without dropout.
+
+    Args:
+        model: ``cfg.model`` of any variant.
+        embed_dims: width of tokens and queries.
+        depths: at most so many layers of the encoder and of the decoder.
+        backbone: entries to replace in the backbone, a ResNet-18 or 34.
+        everywhere: entries to replace wherever their key stands.
+    """
+    model = replace_everywhere(model, everywhere)
+    model.update(embed_dims=embed_dims, dropout=0.0)
+    model.backbone.update(backbone)
+    number = len(model.neck.in_channels)
+    widths = [model.backbone.base_channels * 2**i for i in model.backbone.out_indices]
+    model.neck.in_channels = widths[-number:]  # a mask head reads the maps before
+    for part, depth in zip((model.get('encoder'), model.decoder), depths):
+        if part:
+            part.num_layers = min(part.num_layers, depth)
+    return model
+
+
+def replace_everywhere(node: object, values: Mapping[str, object]) -> object:
+    """A copy of a nested config in which every key of ``values`` has that value."""
+    if isinstance(node, Mapping):
+        return ConfigDict(
+            {
+                k: values[k] if k in values else replace_everywhere(v, values)
+                for k, v in node.items()
+            }
+        )
+    if isinstance(node, (list, tuple)):
+        return type(node)(replace_everywhere(item, values) for item in node)
+    return node
