@@ -70,10 +70,14 @@ def main() -> None:
     )
     parser.add_argument('configs', nargs='+')
     parser.add_argument('--size', nargs=2, type=int, default=(800, 1128), metavar=('H', 'W'))
-    parser.add_argument('--num-classes', type=int, help='replaces that of the config; 91 in the papers')
+    parser.add_argument(
+        '--num-classes', type=int, help='replaces that of the config; 91 in the papers'
+    )
     parser.add_argument('--parts', action='store_true', help='show the parts of the model too')
     args = parser.parse_args()
-    print(f'{"config":<36} {"parameters, M":>14} {"GMACs":>8}   at 1x3x{args.size[0]}x{args.size[1]}')
+    print(
+        f'{"config":<36} {"parameters, M":>14} {"GMACs":>8}   at 1x3x{args.size[0]}x{args.size[1]}'
+    )
     for path in args.configs:
         found = count(path, *args.size, args.num_classes)
         print(f'{Path(path).stem:<36} {found.parameters / 1e6:14.3f} {found.macs / 1e9:8.1f}')

@@ -1,0 +1,75 @@
+"""Every command of the README is run, in the order in which it stands there, at a small size."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from cli import ROOT, run, small_options, write_coco
+
+from mmdetr_plugin.checkpoints import to_official
+from mmdetr_plugin.registry import MODELS
+
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+ELSEWHERE = {
+    'make test': 'the run that this test is part of',
+    'mim train mmdetr_plugin deformable_detr_r50.py': 'test_mim.py',
+    'mim test mmdetr_plugin deformable_detr_r50.py --checkpoint CKPT': 'test_mim.py',
+}
+COMMANDS = [
+    line.split('  #')[0].split(' #')[0].strip()
+    for block in re.findall(r'```bash\n(.*?)```', README, re.S)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkout's files, a COCO of two pictures and a published checkpoint."""
+    folder = tmp_path_factory.mktemp('checkout')
+    for name in ('tools', 'configs', 'tests', 'Makefile'):
+        (folder / name).symlink_to(ROOT / name)
+    write_coco(folder / 'data' / 'coco')
+    cfg = tiny.load('detr_r50')
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    torch.save({'model': to_official(model.state_dict(), model)}, folder / 'detr-r50.pth')
+    return folder
+
+
+def test_there_are_commands() -> None:
+    assert {'make demo', 'make test', *ELSEWHERE} <= set(COMMANDS)
+    assert 'bash tools/dist_train.sh configs/deformable_detr_r50.py 8' in COMMANDS
+
+
+def test_make_runs_the_tools() -> None:
+    printed = run(['make', '-n', 'demo', 'test'], ROOT)
+    assert '.venv/bin/python tools/demo.py' in printed
+    assert ".venv/bin/python -m pytest -m 'not slow'" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', [c for c in COMMANDS if c not in ELSEWHERE])
+def test_command_works(command: str, checkout: Path) -> None:
+    words = shlex.split(command)
+    if words == ['make', 'demo']:
+        words = [sys.executable, 'tools/demo.py', '--epochs', '1', '--num-train', '16']
+        words += ['--num-val', '8', '--data', 'data/digits', '--work-dir', 'work_dirs/demo']
+    if words[0] == 'python':
+        words[0] = sys.executable
+    if re.search(r'(train|test)\.(py|sh)$', words[1]):
+        # One process for one epoch: the checkpoint that it leaves is then tested.
+        words = [re.sub(r'epoch_\d+', 'epoch_1', '1' if word == '8' else word) for word in words]
+        words += ['--cfg-options', *small_options(Path('data/coco'))]
+        if 'deformable' in command:
+            words += ['model.neck.in_channels=[128,256,512]']
+    printed = run(words, checkout, timeout=600)
+    if words[1] == 'tools/demo.py':
+        assert 'COCO AP' in printed
+        assert (checkout / 'work_dirs/demo/grid.png').stat().st_size > 10_000
