@@ -84,7 +84,8 @@ def parity(name: str) -> str:
 def table() -> str:
     counts = json.loads(COUNTS.read_text())
     rows = [
-        '| config | parameters, M (paper) | GMACs (paper) | published AP | equal to the official code in |',
+        '| config | parameters, M (paper) | GMACs (paper) | published AP | '
+        'equal to the official code in |',
         '|---|---|---|---|---|',
     ]
     for name, (parameters, flops, ap) in PAPER.items():

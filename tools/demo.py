@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Train a small detection transformer on embedded real images, evaluate it, draw what it sees.
 
-    make demo                    # about 10 minutes on 2 CPU cores
-    make demo ARGS=--resume      # go on after an interruption
+make demo                    # about 10 minutes on 2 CPU cores
+make demo ARGS=--resume      # go on after an interruption
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,11 +36,19 @@ class Progress(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.bar = tqdm(
-            total=runner.max_iters, initial=runner.iter, unit='step', desc='training', smoothing=0.05
+            total=runner.max_iters,
+            initial=runner.iter,
+            unit='step',
+            desc='training',
+            smoothing=0.05,
         )
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         if runner.iter % 10 == 0:
             epoch = f'{runner.epoch + 1}/{runner.max_epochs}'
@@ -101,9 +108,9 @@ def draw(runner: Runner, path: Path) -> None:
         if len(pictures) >= GRID:
             break
     grid = draw_grid(pictures[:GRID], runner.val_dataloader.dataset.metainfo['classes'])
-    aside = path.with_name(f'.{path.name}')
-    cv2.imwrite(str(aside.with_suffix('.png')), grid[..., ::-1])
-    os.replace(aside.with_suffix('.png'), path)
+    aside = path.with_name(f'.{path.name}')  # a name of its own until it is whole
+    cv2.imwrite(str(aside), grid[..., ::-1])
+    aside.replace(path)
 
 
 def main() -> None:

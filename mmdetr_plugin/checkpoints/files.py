@@ -50,6 +50,6 @@ def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
     aside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         torch.save(dict(checkpoint), aside)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

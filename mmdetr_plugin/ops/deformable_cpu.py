@@ -5,6 +5,7 @@ Forward runs in parallel over queries, backward over (image, head), which share 
 """
 
 # ruff: noqa: ANN001, ANN002, ANN202, ANN205 - numba infers the types of what it compiles
+# mypy: disallow-untyped-defs=False
 
 from __future__ import annotations
 
@@ -149,7 +150,7 @@ class _Sample(torch.autograd.Function):
 
 def _run(kernel, *args) -> None:
     with _LOCK:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         kernel(*args)
 
 

@@ -3,7 +3,9 @@ _base_ = './adamw.py'
 
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=10)
-optim_wrapper = dict(optimizer=dict(lr=6e-4), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))
+optim_wrapper = dict(
+    optimizer=dict(lr=6e-4),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),
     dict(
