@@ -176,6 +176,23 @@ def test_overfit_evaluates_and_its_exit_code_tells(digits: Path, tmp_path: Path)
     assert 'step' not in text.split(':')[0] and 'reached' in text
 
 
+def test_no_further_config_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    command = [TOOLS / 'overfit.py', '--minutes', 1e-9, '--work-dir', tmp_path]
+    assert 'time is up' in run_python(*command, cwd=tmp_path, code=3)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize('name', overfit.ROWS)
+def test_every_variant_learns_16_images_by_heart(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was reached is remembered in work_dirs/overfit: interrupted, it goes on at the next."""
+    results = ROOT / 'work_dirs/overfit/results.json'
+    command = ['overfit.py', str(ROOT / f'configs/{name}.py'), '--images', '16']
+    monkeypatch.setattr(sys, 'argv', [*command, '--results', str(results)])
+    overfit.main()
+
+
 # --- convergence ----------------------------------------------------------------------------------
 
 
@@ -211,7 +228,7 @@ def test_curves_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     file = tmp_path / 'curves.json'
     common = {'epochs': 2, 'images': 8, 'interval': 1, 'seed': 0}
     content = convergence.read_curves(file, common)
-    convergence.write(file, content)
+    convergence.write_json(file, content)
     assert convergence.read_curves(file, common) == content
     with pytest.raises(ValueError, match='must share their settings'):
         convergence.read_curves(file, {**common, 'epochs': 3})
