@@ -3,12 +3,13 @@
 
     python tools/overfit.py configs/detr_r50.py --images 16
     python tools/overfit.py my_config.py --as-is --images 8
+    python tools/overfit.py --images 16 --minutes 8    # a config of every row of the design's table
 
 A detector that learns at all reaches AP 0.9 on the very images it is trained on. If it does not,
 the fault lies in the annotations, the labels or the model, not in too little data, and training on
 all of it would only show that later. The variant has the demo's size and learns the digits set,
 unless --as-is keeps the config as it is, with its own COCO data. The exit code is 1 if it is not
-reached.
+reached, 3 if the time was over before all were run: with --results the next call goes on.
 """
 
 from __future__ import annotations
@@ -30,6 +31,24 @@ from mmdetr_plugin.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.registry import DATASETS
 
+ROWS = (
+    'detr_r50',
+    'detr_panoptic_r50',
+    'deformable_detr_r50',
+    'deformable_detr_refine_r50',
+    'deformable_detr_two_stage_r50',
+    'conditional_detr_r50',
+    'smca_detr_r50',
+    'anchor_detr_r50',
+    'dab_detr_r50',
+    'dab_deformable_detr_r50',
+    'sam_detr_r50',
+    'sam_detr_smca_r50',
+    'mix_conditional_smca_r50',
+    'mix_anchor_deformable_r50',
+    'mix_two_stage_conditional_r50',
+)
+"""A config of every variant that decides how it learns, and the mixes."""
 WARMUP = 50  # steps
 LOADERS = ('LoadAnnotations', 'mmdet.LoadAnnotations')
 
@@ -139,7 +158,7 @@ def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
     return cfg
 
 
-def overfit(config: str, args: argparse.Namespace) -> dict[str, float | bool | str]:
+def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str]:
     """Train one config; its steps, AP, and whether the target was reached."""
     parser = argparse.ArgumentParser(prog='overfit.py')
     cfg = read_config(parser, config)
@@ -170,6 +189,13 @@ def overfit(config: str, args: argparse.Namespace) -> dict[str, float | bool | s
     }
 
 
+def write_json(path: Path, content: object) -> None:
+    """Whole or not at all."""
+    aside = path.with_name(f'.{path.name}')
+    aside.write_text(json.dumps(content, indent=1))
+    aside.replace(path)
+
+
 def explain(result: dict[str, float | bool | str]) -> str:
     """What to look at when the target was not reached."""
     if result['ap50'] >= 0.9:
@@ -181,10 +207,11 @@ def explain(result: dict[str, float | bool | str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='default: one of each variant')
     parser.add_argument('--images', type=int, default=8)
-    parser.add_argument('--steps', type=int, default=1500, help='give up after so many')
-    parser.add_argument('--interval', type=int, default=50, help='steps between evaluations')
+    parser.add_argument('--steps', type=int, default=800, help='give up after so many')
+    parser.add_argument('--interval', type=int, default=25, help='steps between evaluations')
+    parser.add_argument('--minutes', type=float, help='start no further config after so many')
     parser.add_argument('--target', type=float, default=0.9, help='AP to reach')
     parser.add_argument('--as-is', action='store_true', help='neither shrink nor change the data')
     parser.add_argument('--seed', type=int, default=0)
@@ -199,22 +226,27 @@ def main() -> None:
     args = parser.parse_args()
     args.work_dir.mkdir(parents=True, exist_ok=True)
 
+    configs = args.configs or [str(ROOT / f'configs/{name}.py') for name in ROWS]
+    deadline = time.time() + 60 * args.minutes if args.minutes else float('inf')
     results = {}
     if args.results and args.results.is_file():
         results = json.loads(args.results.read_text())
-    for config in args.configs:
+    for config in configs:
         name = Path(config).stem
-        if name not in results:
+        if results.get(name, {}).get('images') != args.images:
+            if time.time() > deadline:
+                print('time is up: call it again to go on')
+                sys.exit(3)
             try:
-                results[name] = overfit(config, args)
+                results[name] = learn(config, args)
             except ValueError as error:
                 parser.error(f'{name}: {error}')
             if args.results:
-                args.results.write_text(json.dumps(results, indent=2))
+                write_json(args.results, results)
         result = results[name]
         verdict = 'reached' if result['reached'] else f'NOT reached: {explain(result)}'
         print(f'{name}: AP {result["ap"]:.3f} after {result["steps"]} steps, {verdict}', flush=True)
-    if not all(results[Path(config).stem]['reached'] for config in args.configs):
+    if not all(results[Path(config).stem]['reached'] for config in configs):
         sys.exit(1)
 
 

@@ -24,6 +24,7 @@ from demo import quiet
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
+from overfit import write_json
 from small import ROOT, small
 
 from mmdetr_plugin.datasets import make_digits
@@ -94,13 +95,6 @@ def read_curves(path: Path, common: Mapping[str, int]) -> dict:
     return content
 
 
-def write(path: Path, content: dict) -> None:
-    """Whole or not at all."""
-    aside = path.with_name(f'.{path.name}')
-    aside.write_text(json.dumps(content, indent=1))
-    aside.replace(path)
-
-
 def prepare(name: str, args: argparse.Namespace) -> Config:
     cfg = small(Config.fromfile(CONFIGS / f'{name}.py'))
     root = f'{args.data}/'
@@ -131,7 +125,7 @@ def train(name: str, args: argparse.Namespace, content: dict, deadline: float) -
 
     def save(point: dict[str, float]) -> None:
         curve[:] = [old for old in curve if old['epoch'] < point['epoch']] + [point]
-        write(path, content)
+        write_json(path, content)
         report(content, args.work_dir)
         print(
             f'{name}: epoch {point["epoch"]}/{args.epochs}, AP {point["ap"]:.3f}',
