@@ -1,0 +1,119 @@
+"""What must hold of every config file: short, complete, and of the published size."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from mmcv.transforms import TRANSFORMS
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import METRICS, DefaultScope
+
+from mmdetr_plugin.registry import MODELS
+
+TRAINABLE = {
+    'detr_r50': 41.302,
+    'detr_dc5_r50': 41.302,
+    'detr_r101': 60.242,
+    'detr_dc5_r101': 60.242,
+    'detr_panoptic_r50': 42.677,
+    'detr_panoptic_dc5_r50': 42.677,
+    'conditional_detr_r50': 43.196,
+    'conditional_detr_dc5_r50': 43.196,
+    'conditional_detr_r101': 62.136,
+    'conditional_detr_dc5_r101': 62.136,
+    'deformable_detr_single_scale_r50': 33.844,
+    'deformable_detr_single_scale_dc5_r50': 33.844,
+    'deformable_detr_r50': 39.847,
+    'deformable_detr_refine_r50': 40.627,
+    'deformable_detr_two_stage_r50': 40.959,
+    'anchor_detr_r50': 36.816,
+    'anchor_detr_dc5_r50': 36.816,
+    'smca_detr_r50': 41.538,
+    'smca_detr_ms_r50': 40.764,
+    'sam_detr_r50': 58.074,
+    'sam_detr_smca_r50': 58.123,
+    'sam_detr_ms_smca_r50': 55.022,
+    'dab_detr_r50': 43.449,
+    'dab_detr_r50_3pat': 43.450,
+    'dab_deformable_detr_r50': 47.184,
+}
+"""Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
+classes, the panoptic ones 250."""
+
+
+@pytest.fixture(scope='module', params=tiny.CONFIGS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def cfg(name: str) -> Config:
+    return tiny.load(name)
+
+
+def test_config_is_short(name: str) -> None:
+    lines = (tiny.ROOT / 'configs' / f'{name}.py').read_text(encoding='utf-8').splitlines()
+    assert lines[0].startswith('# '), 'the first line says what it is'
+    assert len([line for line in lines if line.strip() and not line.startswith('#')]) <= 40
+
+
+def test_values_are_stated_once(cfg: Config) -> None:
+    assert cfg.default_scope == 'mmdetr_plugin'
+    for key in ('num_classes', 'num_queries', 'embed_dims'):
+        assert count(cfg.model, key) == 1
+    assert cfg.model.backbone.type
+    assert cfg.auto_scale_lr.base_batch_size >= cfg.train_dataloader.batch_size
+
+
+def count(node: object, key: str) -> int:
+    """How often a key stands in a nested config."""
+    if isinstance(node, dict):
+        return (key in node) + sum(count(value, key) for value in node.values())
+    if isinstance(node, (list, tuple)):
+        return sum(count(item, key) for item in node)
+    return 0
+
+
+def test_data_and_evaluation_can_be_built(cfg: Config) -> None:
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        for split in ('train', 'val', 'test'):
+            pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
+            assert len(TRANSFORMS.build(dict(type='Compose', transforms=pipeline)).transforms) > 2
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+                with METRICS.switch_scope_and_registry(None) as registry:
+                    assert registry.get(metric.type) is not None
+    assert cfg.train_cfg.max_epochs > 0
+
+
+def test_every_learning_rate_has_its_parameters(cfg: Config) -> None:
+    """A key of `custom_keys` that meets no parameter would do nothing, without a word."""
+    model = MODELS.build(tiny.shrink(cfg.model))
+    keys = cfg.optim_wrapper.get('paramwise_cfg', {}).get('custom_keys', {})
+    names = [name for name, p in model.named_parameters()]
+    if not hasattr(model.queries, 'reference'):  # inherited by configs with other queries
+        keys = {key: value for key, value in keys.items() if key != 'queries.reference'}
+    assert [key for key in keys if not any(key in name for name in names)] == []
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
+    base = cfg.optim_wrapper.optimizer.lr
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        key = max((key for key in keys if key in name), key=len, default=None)
+        rate = keys[key].get('lr_mult', 1.0) if key else 1.0
+        assert groups[id(parameter)]['lr'] == pytest.approx(base * rate), name
+
+
+def test_size_is_the_published_one(name: str, cfg: Config) -> None:
+    model = cfg.model.copy()
+    model.num_classes = 250 if 'panoptic' in name else 91
+    with torch.device('meta'):  # at full size, but without memory for the weights
+        built = MODELS.build(model)
+    trainable = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    assert trainable > 0
+    if name in TRAINABLE:
+        assert round(trainable / 1e6, 3) == TRAINABLE[name]

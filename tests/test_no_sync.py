@@ -1,0 +1,101 @@
+"""What a forward pass must not do: wait for the device, or materialise attention weights.
+
+On the meta device tensors have no values, so whatever would copy one to the host fails: ``item``,
+``tolist``, ``nonzero``, indexing by a mask, a branch on a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from mmdetr_plugin.attention import semantic_aligned
+from mmdetr_plugin.registry import MODELS
+
+
+def on_meta(name: str) -> tuple[nn.Module, Tensor, list]:
+    with torch.device('meta'):
+        model = MODELS.build(tiny.shrink(tiny.load(name).model)).eval()
+        images = torch.zeros(2, 3, *tiny.CANVAS)
+    return model, images, tiny.batch()[1]
+
+
+@pytest.fixture
+def _pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmcv's RoIAlign has no meta kernel; its CUDA kernel does not wait."""
+
+    def pool(features: Tensor, rois: Tensor, size: tuple[int, int], *_: object) -> Tensor:
+        return features.new_empty(len(rois), features.shape[1], *size)
+
+    monkeypatch.setattr(semantic_aligned, 'roi_align', pool)
+
+
+@pytest.mark.usefixtures('_pooling')
+@pytest.mark.parametrize('name', tiny.CONFIGS)
+def test_forward_pass_copies_nothing_to_the_host(name: str) -> None:
+    model, images, samples = on_meta(name)
+    outputs = model(images, samples, mode='tensor')
+    assert all(value.is_meta for value in outputs.values())
+    if model.mask_head is None:  # which segments there are decides the shape of what follows
+        (first, _) = model.predict(images, samples)
+        assert first.pred_instances.bboxes.is_meta
+
+
+def test_a_copy_to_the_host_would_be_noticed() -> None:
+    model, images, samples = on_meta('detr_r50')
+
+    def select(module: nn.Module, args: tuple, maps: tuple[Tensor, ...]) -> None:
+        maps[0][maps[0] > 0].sum()
+
+    model.neck.register_forward_hook(select)
+    with pytest.raises(NotImplementedError, match='nonzero'):
+        model(images, samples, mode='tensor')
+
+
+class Watch(TorchFunctionMode):
+    """Counts calls of fused attention and keeps the shapes of softmax outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = 0
+        self.softmax: set[tuple[int, ...]] = set()
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        out = func(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            self.fused += 1
+        elif getattr(func, '__name__', '') in ('softmax', '_softmax'):
+            self.softmax.add(tuple(out.shape))
+        return out
+
+
+def watch(name: str) -> tuple[Watch, int, int]:
+    """A forward pass in training mode of the transformer; numbers of queries and of tokens."""
+    model = tiny.build(name).train()
+    images, samples = tiny.batch(sizes=((96, 160), (64, 160)))
+    memory = model.embed(model.extract_feat(images), samples, (96, 160))
+    with Watch() as seen:
+        outputs = model.transform(memory)
+    return seen, outputs['pred_logits'].shape[2], memory.tokens.shape[1]
+
+
+@pytest.mark.parametrize('name', tiny.CONFIGS)
+def test_weights_of_dense_attention_are_never_materialised(name: str) -> None:
+    seen, queries, tokens = watch(name)
+    assert seen.fused > 0  # queries among themselves, if nothing else
+    full = {queries, tokens}
+    assert not [shape for shape in seen.softmax if set(shape[-2:]) <= full], seen.softmax
+
+
+def test_every_dense_attention_is_fused() -> None:
+    encoder, decoder = 1, 2
+    assert watch('detr_r50')[0].fused == encoder + 2 * decoder
+    assert watch('deformable_detr_r50')[0].fused == decoder
