@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .datasets.presence import check_presence
 from .optim_wrapper import BFloat16OptimWrapper
 
 PRECISIONS = ('fp16', 'bf16')
@@ -85,8 +86,15 @@ def _known_configs(path: Path) -> list[str]:
     return sorted({file.stem for folder in folders for file in folder.glob('*.py')})
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The runner of a config, its processes connected where MMEngine cannot do it by itself."""
+def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> Runner:
+    """The runner of a config, its processes connected where MMEngine cannot do it by itself.
+
+    Ends the program if the data sets of ``splits`` are not there.
+    """
+    try:
+        check_presence(cfg, splits)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _connect_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

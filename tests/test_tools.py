@@ -214,3 +214,16 @@ def fake_command(folder: Path, name: str) -> Path:
     file.write_text('#!/bin/sh\necho "$@"\n', encoding='utf-8')
     file.chmod(0o755)
     return file
+
+
+@pytest.mark.parametrize(('script', 'split'), [('train.py', 'train'), ('test.py', 'test')])
+def test_coco_that_is_not_there_is_told(script: str, split: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / 'some.pth'
+    checkpoint.touch()
+    arguments = [ROOT / 'configs/detr_r50.py', *([checkpoint] if split == 'test' else [])]
+    printed = run_python(TOOLS / script, *arguments, cwd=tmp_path, code=2)
+    short = 'train' if split == 'train' else 'val'
+    assert f'{tmp_path}/data/coco/annotations/instances_{short}2017.json' in printed
+    assert 'https://cocodataset.org' in printed
+    assert f'--cfg-options {split}_dataloader.dataset.data_root=FOLDER/' in printed
+    assert 'Traceback' not in printed

@@ -53,7 +53,7 @@ def main() -> None:
         draw_results(parser, cfg, args)
     if args.out:
         dump_results(parser, cfg, args.out)
-    command_line.build_runner(cfg).test()
+    command_line.build_runner(parser, cfg, 'test').test()
 
 
 if __name__ == '__main__':

@@ -39,7 +39,7 @@ def main() -> None:
         cfg.resume = True
         # Without load_from the runner looks for the latest checkpoint in the work dir.
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    command_line.build_runner(cfg).train()
+    command_line.build_runner(parser, cfg, 'train', 'val').train()
 
 
 if __name__ == '__main__':
