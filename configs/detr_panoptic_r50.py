@@ -16,4 +16,5 @@ model = dict(
         loss_dice=dict(type='MaskDiceLoss', loss_weight=1.0)),
     postprocess=dict(type='PanopticArgmax', num_things=80),
     test_cfg=dict(score_thr=0.85, min_area=4))
+visualizer = dict(type='mmdetr_plugin.PanopticVisualizer')
 default_hooks = dict(checkpoint=dict(save_best='coco_panoptic/PQ', rule='greater'))

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     decoder,
     detector,
     encoder,
+    encoder_neck,
     evaluation,
     ffn,
     heads,
@@ -17,6 +18,7 @@ from . import (  # noqa: F401
     position,
     queries,
     query_position,
+    visualization,
 )
 from .checkpoints.safe_globals import register_safe_globals
 

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -24,6 +25,7 @@ from mmdetr_plugin.heads import AttentionMaskHead, PanopticArgmax
 from mmdetr_plugin.heads.panoptic import nearest_places
 from mmdetr_plugin.registry import DATASETS
 from mmdetr_plugin.structures import Memory
+from mmdetr_plugin.visualization import PanopticVisualizer
 
 JOINT, BOXES, MASKS = (f'detr_panoptic_{step}r50' for step in ('', 'boxes_', 'masks_'))
 NUM_THINGS = 2
@@ -398,6 +400,20 @@ def test_predictions_carry_panoptic_segments() -> None:
         assert codes.shape == (1, *sample.ori_shape)
         infos = sample.pred_panoptic_seg.segments_info
         assert sum(info['area'] for info in infos) == codes.numel()
+
+
+@pytest.mark.parametrize('scores', [[0.95, 0.95], [0.1, 0.1]])
+def test_segments_can_be_drawn(scores: list[float]) -> None:
+    post = PanopticArgmax(num_things=NUM_THINGS)
+    sample = DetDataSample()
+    size = (20, 20)
+    sample.pred_panoptic_seg = post.panoptic(
+        logits_of([0, 3], scores), bands((0, 10), (10, 20)), size, size
+    )
+    visualizer = PanopticVisualizer()
+    visualizer.dataset_meta = {'classes': ('a', 'b', 'c', 'd'), 'palette': [(255, 0, 0)] * 4}
+    visualizer.add_datasample('', np.zeros((*size, 3), np.uint8), sample, draw_gt=False)
+    assert visualizer.get_image().any() == bool(sample.pred_panoptic_seg.segments_info)
 
 
 # ---- checkpoints --------------------------------------------------------------------------------

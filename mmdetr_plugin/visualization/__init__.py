@@ -1,5 +1,6 @@
 """Pictures."""
 
 from .grid import Picture, draw_grid
+from .panoptic import PanopticVisualizer
 
-__all__ = ['Picture', 'draw_grid']
+__all__ = ['PanopticVisualizer', 'Picture', 'draw_grid']
