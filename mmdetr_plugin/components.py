@@ -8,7 +8,6 @@ from . import (  # noqa: F401
     decoder,
     detector,
     encoder,
-    encoder_neck,
     evaluation,
     ffn,
     heads,
