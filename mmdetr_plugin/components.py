@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     decoder,
     detector,
     encoder,
+    encoder_neck,
     evaluation,
     ffn,
     heads,

@@ -11,12 +11,12 @@ from mmdet.models.necks import ChannelMapper
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn import functional as F
 
 from .build import build_slot
 from .checkpoints.convert import accept_official
 from .checkpoints.names import projection_names
 from .criterion.targets import Targets
+from .embedding import Size, embed_maps
 from .freezing import freeze_
 from .heads.mask_head import map_channels
 from .ops.boxes import cxcywh_to_xyxy
@@ -24,7 +24,6 @@ from .registry import MODELS
 from .structures import Memory
 
 Outputs = dict[str, Tensor]
-Size = tuple[int, int]
 
 
 @MODELS.register_module()
@@ -153,24 +152,7 @@ class DETR(BaseDetector):
                 'change neck.out_channels or model.embed_dims'
             )
         sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], maps[0].device)
-        ratios = [
-            torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1)
-            for m in masks
-        ]
-        codes = self.position(masks)
-        return Memory(
-            tokens=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
-            pos=torch.cat([c.flatten(1, 2) for c in codes], 1),
-            mask=torch.cat([m.flatten(1) for m in masks], 1),
-            shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
-            valid_ratios=torch.stack(ratios, 1),
-            image_wh=torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32).to(
-                maps[0].device, non_blocking=True
-            ),
-            padded=any(size != canvas for size in sizes),
-            axis_pos=self.position.axes(masks),
-        )
+        return embed_maps(maps, self.position, sizes, canvas)
 
     def transform(
         self,
@@ -292,24 +274,3 @@ class DETR(BaseDetector):
                 f'{part}.layers.': f'/transformer.{part}_layers.' for part in ('encoder', 'decoder')
             }
         return {'backbone.': backbone, **projection_names(self.neck, layout), **layers}
-
-
-def padding_masks(
-    sizes: list[Size], canvas: Size, shapes: list[torch.Size], device: torch.device
-) -> list[Tensor]:
-    """(B, h, w) bool per level, True = padding: the nearest-neighbour resize of the image mask.
-
-    Args:
-        sizes: unpadded (height, width) of every image.
-        canvas: (height, width) of the padded batch.
-        shapes: (h, w) of every level.
-    """
-    limits = torch.tensor(sizes).to(device, non_blocking=True)
-    rows = torch.arange(canvas[0], device=device) >= limits[:, :1]
-    columns = torch.arange(canvas[1], device=device) >= limits[:, 1:]
-    masks = []
-    for h, w in shapes:
-        row = F.interpolate(rows[:, None].float(), size=h)[:, 0] > 0
-        column = F.interpolate(columns[:, None].float(), size=w)[:, 0] > 0
-        masks.append(row[:, :, None] | column[:, None])
-    return masks

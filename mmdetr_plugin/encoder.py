@@ -30,6 +30,8 @@ class Encoder(nn.Module):
     Args:
         num_layers: 0 leaves the memory as it is.
         layer: config of one layer; a callable ``layer(state, memory, index) -> State``.
+        with_position: False keeps the position codes from the layers: they then serve the decoder
+            alone (DETR, table 3). Row-column attention reads its own codes all the same.
         position_scale: multiply the position codes in each layer by a perceptron of the tokens, one
             for all layers (DAB-DETR's code).
     """
@@ -38,11 +40,18 @@ class Encoder(nn.Module):
         self,
         num_layers: int,
         layer: Mapping,
+        with_position: bool = True,
         position_scale: bool = False,
         embed_dims: int = 256,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if position_scale and not with_position:
+            raise ValueError(
+                'encoder.position_scale needs the position codes, got with_position=False; set it '
+                'to True or leave out position_scale'
+            )
+        self.with_position = with_position
         shared = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'EncoderLayer', **layer}
         self.layers = nn.ModuleList(
@@ -52,7 +61,8 @@ class Encoder(nn.Module):
         init_transformer_(self)
 
     def forward(self, memory: Memory) -> Memory:
-        state = State(memory.tokens, memory.pos, points=memory.centres(), self_mask=memory.key_mask)
+        pos = memory.pos if self.with_position else None
+        state = State(memory.tokens, pos, points=memory.centres(), self_mask=memory.key_mask)
         for i, layer in enumerate(self.layers):
             if self.position_scale is not None:
                 state = replace(state, pos=memory.pos * self.position_scale(state.content))

@@ -11,17 +11,29 @@ from .ffn import MLP
 from .ops.coordinates import sine_code, sine_point_code
 from .registry import MODELS
 
+PLACES = ('attention', 'input', 'none')
+
 
 class PositionEncoding(nn.Module):
     """Codes every cell of every level; optionally adds a learned embedding of the level.
 
     Args:
         level_embed: number of levels that get an embedding of their own; 0 = none.
+        at: ``attention`` adds the codes to queries and keys of every layer; ``input`` once, to the
+            tokens; ``none`` nowhere (DETR, table 3).
     """
 
-    def __init__(self, embed_dims: int = 256, level_embed: int = 0) -> None:
+    def __init__(self, embed_dims: int = 256, level_embed: int = 0, at: str = 'attention') -> None:
         super().__init__()
+        if at not in PLACES:
+            raise ValueError(f'position.at must be one of {PLACES}, got {at!r}; change it')
+        if at == 'none' and level_embed:
+            raise ValueError(
+                f"position.level_embed must be 0 with at='none', got {level_embed}; set it to 0 or "
+                'add the codes somewhere'
+            )
         self.embed_dims = embed_dims
+        self.at = at
         self.level_embed = (
             nn.Parameter(torch.randn(level_embed, embed_dims)) if level_embed else None
         )
@@ -54,6 +66,12 @@ class PositionEncoding(nn.Module):
             )
         return [code + embed for code, embed in zip(codes, self.level_embed, strict=True)]
 
+    def join(self, tokens: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens that enter the transformer and codes that its attention adds, all (B, S, C)."""
+        if self.at == 'attention':
+            return tokens, codes
+        return tokens + codes if self.at == 'input' else tokens, torch.zeros_like(codes)
+
     def keys(self, layout: str) -> dict[str, str]:
         return {'level_embed': '/transformer.level_embed'}
 
@@ -69,6 +87,7 @@ class SinePosition(PositionEncoding):
         shifted_extent: read the extent off the shifted index and take the shift out last. Rounding
             then gives rows and columns that are all padding other codes, which attention masks but
             RoIAlign reads (SAM-DETR).
+        level_embed, at: see :class:`PositionEncoding`.
     """
 
     def __init__(
@@ -79,8 +98,9 @@ class SinePosition(PositionEncoding):
         offset: float = 0.0,
         eps: float = 1e-6,
         shifted_extent: bool = False,
+        at: str = 'attention',
     ) -> None:
-        super().__init__(embed_dims, level_embed)
+        super().__init__(embed_dims, level_embed, at)
         if embed_dims % 4:
             raise ValueError(
                 f'embed_dims must be a multiple of 4 for sine codes, got {embed_dims}; change it'
@@ -106,6 +126,51 @@ class SinePosition(PositionEncoding):
 
     def points(self, points: Tensor) -> Tensor:
         return sine_point_code(points, self.embed_dims // 2, self.temperature)
+
+
+@MODELS.register_module()
+class LearnedPosition(PositionEncoding):
+    """A learned code per column and one per row, side by side (DETR, table 3).
+
+    Padding has codes too: the first cell is always column 0 of row 0.
+
+    Args:
+        max_size: number of columns and of rows; no level may have more.
+        level_embed, at: see :class:`PositionEncoding`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        level_embed: int = 0,
+        max_size: int = 50,
+        at: str = 'attention',
+    ) -> None:
+        super().__init__(embed_dims, level_embed, at)
+        if at == 'none':
+            raise ValueError(
+                "LearnedPosition must be added somewhere, got at='none'; use SinePosition there"
+            )
+        self.columns = nn.Embedding(max_size, embed_dims // 2)
+        self.rows = nn.Embedding(max_size, embed_dims - embed_dims // 2)
+        for codes in (self.columns, self.rows):
+            nn.init.uniform_(codes.weight)
+
+    def grid(self, mask: Tensor) -> Tensor:
+        batch, height, width = mask.shape
+        limit = self.rows.num_embeddings
+        if max(height, width) > limit:
+            raise ValueError(
+                f'LearnedPosition has codes for maps of {limit} x {limit} cells, got {height} x '
+                f'{width}; raise position.max_size'
+            )
+        columns = self.columns.weight[:width].expand(height, -1, -1)
+        rows = self.rows.weight[:height, None].expand(-1, width, -1)
+        return torch.cat((columns, rows), -1).expand(batch, -1, -1, -1)
+
+    def keys(self, layout: str) -> dict[str, str]:
+        names = {'columns.': '/backbone.1.col_embed.', 'rows.': '/backbone.1.row_embed.'}
+        return {**super().keys(layout), **names}
 
 
 @MODELS.register_module()

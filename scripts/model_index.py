@@ -25,6 +25,7 @@ FAMILIES = {
     'sam_detr': ('SAM-DETR', '2203.06883'),
     'smca_detr': ('SMCA', '2101.07448'),
     'detr': ('DETR', '2005.12872'),
+    'mix': ('Mixes', ''),
 }
 METRICS = {'AP': ('Object Detection', 'box AP'), 'PQ': ('Panoptic Segmentation', 'PQ')}
 HEAD = """\
@@ -63,7 +64,8 @@ def model(config: Path) -> str:
 
 
 def collection(name: str, paper: str) -> str:
-    data = 'COCO' if paper else 'handwritten digits on photographs (tools/make_digits.py)'
+    digits = 'handwritten digits on photographs (tools/make_digits.py)'
+    data = digits if name == 'Digits' else 'COCO'
     text = f'  - Name: {name}\n    Metadata: {{Training Data: {data}}}\n'
     return text + (f'    Paper: https://arxiv.org/abs/{paper}\n' if paper else '')
 

@@ -6,6 +6,7 @@ from .deformable import DeformableAttention, MultiScaleDeformableAttention
 from .dense import CrossAttention, SelfAttention
 from .gaussian import GaussianPrior
 from .level_convolution import LevelConvolution
+from .replace import replace_deformable_attention
 from .row_column import RowColumnCrossAttention, RowColumnSelfAttention
 from .semantic_aligned import SemanticAlignedAttention
 
@@ -22,4 +23,5 @@ __all__ = [
     'RowColumnSelfAttention',
     'SelfAttention',
     'SemanticAlignedAttention',
+    'replace_deformable_attention',
 ]

@@ -140,6 +140,12 @@ class MultiScaleDeformableAttention(DeformableProjections):
         self.dropout = nn.Dropout(dropout)
         self.batch_first = batch_first
 
+    is_init = True  # MMEngine leaves it out: the constructor has initialised it
+
+    def init_weights(self) -> None:
+        """What mmdet calls on mmcv's module after it has overwritten its weights."""
+        self.init_weights_()
+
     def forward(
         self,
         query: Tensor,

@@ -9,6 +9,8 @@ from ..registry import MODELS
 from ..structures import Memory, State
 from .base import QuerySource
 
+PLACES = ('attention', 'input')
+
 
 @MODELS.register_module()
 class LearnedQueries(QuerySource):
@@ -18,6 +20,8 @@ class LearnedQueries(QuerySource):
         learned_content: the embedding then holds (position, content) side by side.
         reference: slot S5, a module (B, N, C) -> (B, N, 2 | 4) that makes the reference, in logit
             space, from the position; None = no reference.
+        at: ``attention`` adds the position in every attention of the decoder; ``input`` once, to
+            the content (DETR, table 3).
     """
 
     def __init__(
@@ -26,8 +30,12 @@ class LearnedQueries(QuerySource):
         embed_dims: int = 256,
         learned_content: bool = False,
         reference: dict | None = None,
+        at: str = 'attention',
     ) -> None:
         super().__init__()
+        if at not in PLACES:
+            raise ValueError(f'queries.at must be one of {PLACES}, got {at!r}; change it')
+        self.at = at
         self.num_queries = num_queries
         self.learned_content = learned_content
         self.embedding = nn.Embedding(num_queries, embed_dims * (1 + learned_content))
@@ -41,6 +49,8 @@ class LearnedQueries(QuerySource):
         else:
             pos, content = embedding, embedding.new_zeros(()).expand_as(embedding)
         ref = None if self.reference is None else self.reference(pos)
+        if self.at == 'input':
+            content, pos = content + pos, None
         return State(content, pos, ref), None
 
     def keys(self, layout: str) -> dict[str, str]:

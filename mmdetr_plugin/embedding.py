@@ -1,0 +1,67 @@
+"""Feature maps become tokens: levels joined, with padding masks and position codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .position import PositionEncoding
+from .structures import Memory
+
+Size = tuple[int, int]
+
+
+def embed_maps(
+    maps: Sequence[Tensor], position: PositionEncoding, sizes: Sequence[Size], canvas: Size
+) -> Memory:
+    """Join the levels into a memory.
+
+    Args:
+        maps: (B, C, h, w) per level.
+        sizes: unpadded (height, width) of every image.
+        canvas: (height, width) of the padded batch.
+    """
+    device = maps[0].device
+    masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], device)
+    ratios = [
+        torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1) for m in masks
+    ]
+    image_wh = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32)
+    tokens, pos = position.join(
+        torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
+        torch.cat([code.flatten(1, 2) for code in position(masks)], 1),
+    )
+    return Memory(
+        tokens=tokens,
+        pos=pos,
+        mask=torch.cat([m.flatten(1) for m in masks], 1),
+        shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
+        valid_ratios=torch.stack(ratios, 1),
+        image_wh=image_wh.to(device, non_blocking=True),
+        padded=any(size != canvas for size in sizes),
+        axis_pos=position.axes(masks),
+    )
+
+
+def padding_masks(
+    sizes: Sequence[Size], canvas: Size, shapes: Sequence[torch.Size], device: torch.device
+) -> list[Tensor]:
+    """(B, h, w) bool per level, True = padding: the nearest-neighbour resize of the image mask.
+
+    Args:
+        sizes: unpadded (height, width) of every image.
+        canvas: (height, width) of the padded batch.
+        shapes: (h, w) of every level.
+    """
+    limits = torch.tensor(sizes).to(device, non_blocking=True)
+    rows = torch.arange(canvas[0], device=device) >= limits[:, :1]
+    columns = torch.arange(canvas[1], device=device) >= limits[:, 1:]
+    masks = []
+    for h, w in shapes:
+        row = F.interpolate(rows[:, None].float(), size=h)[:, 0] > 0
+        column = F.interpolate(columns[:, None].float(), size=w)[:, 0] > 0
+        masks.append(row[:, :, None] | column[:, None])
+    return masks

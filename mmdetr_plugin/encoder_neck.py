@@ -1,0 +1,98 @@
+"""The encoder as a neck of any mmdet detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmcv.cnn import ConvModule
+from mmdet.models.necks import ChannelMapper
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .build import build_slot
+from .embedding import embed_maps
+from .registry import MODELS
+
+POSITION = {'type': 'SinePosition', 'offset': -0.5}
+
+
+@MODELS.register_module()
+class EncoderNeck(BaseModule):
+    """Projections, position codes and encoder layers: maps in, as many maps of one width out.
+
+    By default the encoder of Deformable DETR. The finest maps can be left out of it: each is then
+    added to the next coarser one, enlarged, and smoothed by a convolution, as in FPN.
+
+    A neck is not told how much of a map is padding: cells of padding are attended to and positions
+    are relative to the padded image, where in a DETR they are not.
+
+    Args:
+        in_channels: of the backbone's maps.
+        out_channels: of every map that is given on.
+        num_outs: number of maps that are given on; those beyond the backbone's are made by
+            convolutions of stride 2.
+        start_level: the first map of the backbone that is read, as in FPN.
+        num_fine: maps, the finest ones, that do not enter the encoder.
+        num_layers: encoder layers.
+        layer: config of an encoder layer; None = deformable attention, hidden width 1024.
+        position: slot S2.
+        norm_cfg: norm after every convolution.
+        dropout: of the encoder.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        num_outs: int = 4,
+        start_level: int = 0,
+        num_fine: int = 0,
+        num_layers: int = 6,
+        layer: Mapping | None = None,
+        position: Mapping = POSITION,
+        norm_cfg: Mapping | None = {'type': 'GN', 'num_groups': 32},
+        dropout: float = 0.1,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        channels = list(in_channels)[start_level:]
+        if not 0 <= num_fine < len(channels) <= num_outs:
+            raise ValueError(
+                f'num_outs={num_outs} must be at least the number of maps read, {len(channels)}, '
+                f'and num_fine={num_fine} below it; change num_outs, start_level or num_fine'
+            )
+        self.start_level = start_level
+        num_levels = num_outs - num_fine
+        conv = {'norm_cfg': norm_cfg, 'act_cfg': None, 'bias': True}
+        self.lateral = nn.ModuleList(
+            ConvModule(width, out_channels, 1, **conv) for width in channels[:num_fine]
+        )
+        self.smooth = nn.ModuleList(
+            ConvModule(out_channels, out_channels, 3, padding=1, **conv) for _ in range(num_fine)
+        )
+        self.projection = ChannelMapper(
+            channels[num_fine:], out_channels, kernel_size=1, num_outs=num_levels, **conv
+        )
+        shared = {'embed_dims': out_channels, 'dropout': dropout}
+        position = {'level_embed': num_levels, **position}
+        self.position = build_slot(MODELS, position, 'neck.position', **shared)
+        if layer is None:
+            layer = {
+                'self_attn': {'type': 'DeformableAttention', 'num_levels': num_levels},
+                'ffn': {'type': 'FeedForward', 'hidden_dims': 1024},
+            }
+        encoder = {'type': 'Encoder', 'num_layers': num_layers, 'layer': layer}
+        self.encoder = build_slot(MODELS, encoder, 'neck.encoder', **shared)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(B, c, h, w) per map of the backbone -> (B, C, h, w) per map, fine to coarse."""
+        levels = levels[self.start_level :]
+        maps = self.projection(levels[len(self.lateral) :])
+        canvas = (int(maps[0].shape[-2]), int(maps[0].shape[-1]))
+        sizes = [canvas] * len(maps[0])  # nothing is known to be padding
+        outs = self.encoder(embed_maps(maps, self.position, sizes, canvas)).maps()
+        for level, lateral, smooth in reversed(list(zip(levels, self.lateral, self.smooth))):
+            fine = lateral(level)
+            outs.insert(0, smooth(fine + F.interpolate(outs[0], size=fine.shape[-2:])))
+        return tuple(outs)
