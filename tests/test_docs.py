@@ -1,0 +1,106 @@
+"""What the pages in docs/ show is run: their python, their configs, their options."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from cli import ROOT, run
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.registry import DefaultScope
+from torch import nn
+
+import mmdetr_plugin.components  # noqa: F401 - registers every class
+from mmdetr_plugin.registry import MODELS
+
+PAGES = ('compose', 'reuse')
+
+
+def page(name: str) -> str:
+    return (ROOT / 'docs' / f'{name}.md').read_text(encoding='utf-8')
+
+
+def blocks(name: str) -> list[str]:
+    """The python blocks of a page."""
+    return re.findall(r'^```python\n(.*?)^```$', page(name), re.DOTALL | re.MULTILINE)
+
+
+def configs() -> list[object]:
+    """The blocks that are config files."""
+    found = [(name, block) for name in PAGES for block in blocks(name) if '_base_ =' in block]
+    return [pytest.param(block, id=re.search("'(.*)'", block)[1]) for _, block in found]
+
+
+def options() -> list[tuple[str, str]]:
+    """(config, options) of the table of ablations."""
+    return re.findall(r'^\|.*\| `(\w+)` \| `([\w.]+=.*)` \|$', page('compose'), re.MULTILINE)
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_python_runs(name: str, tmp_path: Path) -> None:
+    script = tmp_path / 'blocks.py'
+    script.write_text('\n'.join(b for b in blocks(name) if '_base_ =' not in b), encoding='utf-8')
+    run([sys.executable, '-W', 'ignore', script], ROOT)
+
+
+@pytest.mark.parametrize('block', configs())
+def test_configs_can_be_built(block: str, tmp_path: Path) -> None:
+    file = tmp_path / 'config.py'
+    file.write_text(block.replace("'./", f"'{ROOT / 'configs'}/"), encoding='utf-8')
+    cfg = Config.fromfile(file)
+    if cfg.default_scope == 'mmdetr_plugin':
+        assert_trains(MODELS.build(tiny.shrink(cfg.model)))
+        return
+    register_all_modules(init_default_scope=False)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MMDET_MODELS.build(cfg.model)
+    assert 'mmdetr_plugin' in str({type(part) for part in parts(detector)})
+
+
+def parts(detector: nn.Module) -> list[object]:
+    """Modules, and the assigner, which is none."""
+    heads = [getattr(detector, 'bbox_head', None)]
+    return [*detector.modules(), *(getattr(head, 'assigner', None) for head in heads)]
+
+
+def assert_trains(model: nn.Module) -> None:
+    """Every term that is a loss is finite, and a gradient reaches the decoder."""
+    losses = model.loss(*tiny.batch())
+    total = sum(value for key, value in losses.items() if 'loss' in key)
+    assert total.isfinite()
+    total.backward()
+    assert all(p.grad is not None for p in model.decoder.layers.parameters())
+
+
+@pytest.mark.parametrize(('name', 'line'), options())
+def test_options_do_something(name: str, line: str) -> None:
+    """They change the config, and the model that they give trains."""
+    values = dict(option.split('=', 1) for option in line.split())
+    values = {key: DictAction._parse_iterable(value) for key, value in values.items()}
+    cfg = tiny.load(name)
+    before = cfg.to_dict()
+    cfg.merge_from_dict(values)
+    assert cfg.to_dict() != before
+    if line.startswith('model.'):
+        model = tiny.shrink(cfg.model)
+        if model.queries.get('anchors') == 'grid':
+            model.queries.num_queries = 9  # a square number too
+        assert_trains(MODELS.build(model))
+
+
+def test_every_model_type_is_listed() -> None:
+    text = page('compose') + page('reuse')
+    own = {n for n, cls in MODELS.module_dict.items() if cls.__module__.startswith('mmdetr_plugin')}
+    assert {name for name in own if not re.search(rf'\b{name}\b', text)} == set()
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    links = re.findall(r'\]\((?!http)([^)#]+)', page(name))
+    assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []
