@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from cli import run as run_command
 from mmcv.ops import MultiScaleDeformableAttention as MmcvAttention
 from torch import Tensor
 
@@ -106,6 +109,25 @@ def test_half_precision_keeps_places_exact(name: str) -> None:
     )
     assert out.dtype == torch.bfloat16
     assert abs(out.item() * 512 - 300.25) <= 1  # the rounding of the values alone
+
+
+THREADS = """
+import torch
+from mmdetr_plugin.ops.deformable import deformable_attention
+torch.set_num_threads({threads})
+place, weight = torch.rand(1, 3, 2, 1, 1, 2), torch.ones(1, 3, 2, 1, 1)
+deformable_attention(torch.rand(1, 6, 2, 4), ((2, 3),), place, weight)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_number_of_threads_is_left_alone(threads: int, tmp_path: Path) -> None:
+    """In a new process: what a compiled backend does to it, it does in its first call."""
+    text = run_command(
+        [sys.executable, '-W', 'ignore', '-c', THREADS.format(threads=threads)], tmp_path
+    )
+    assert int(text) == threads
 
 
 def test_unknown_backend_is_told() -> None:

@@ -149,9 +149,12 @@ class _Sample(torch.autograd.Function):
 
 
 def _run(kernel, *args) -> None:
+    threads = torch.get_num_threads()
     with _LOCK:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         kernel(*args)
+    if torch.get_num_threads() != threads:  # numba's first call sets OpenMP's number, torch's too
+        torch.set_num_threads(threads)
 
 
 def sample_compiled(
