@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,13 @@ SMALLER = {'hidden_dims': 48, 'num_queries': NUM_QUERIES, 'num_groups': 8}
 """What these keys become, wherever they stand."""
 
 
-def load(name: str) -> Config:
+@cache
+def _load(name: str) -> Config:
     return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def load(name: str) -> Config:
+    return copy.deepcopy(_load(name))
 
 
 def shrink(model: ConfigDict, **changes: object) -> ConfigDict:
@@ -66,6 +73,15 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
             elif not parameter.any():
                 parameter += 0.5 * noise / parameter[0].numel() ** 0.5
     return model
+
+
+@contextlib.contextmanager
+def training(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in training mode; the backbone's norms keep their statistics, trained or not."""
+    model.train()
+    model.backbone.eval()
+    yield model
+    model.eval()
 
 
 def samples(
