@@ -51,15 +51,14 @@ def check(case: Case) -> tuple[list[Row], list[str]]:
     expected = case.spec['num_parameters_trainable']
     rows = [Row('num_parameters_trainable', abs(trainable - expected), 0)]
     batch, samples = case.batch()
-    if case.spec['mode'] == 'loss':
+    with torch.no_grad():
         run = run_outputs(model, batch, samples)
         ours = output_arrays(run, case.spec)
+    if case.spec['mode'] == 'loss':
         losses = model.loss(batch, samples)
         ours.update(loss_arrays(model, run['outputs'], losses, samples))
     else:
         with torch.no_grad():
-            run = run_outputs(model, batch, samples)
-            ours = output_arrays(run, case.spec)
             ours.update(detection_arrays(model, batch, samples))
             ours.update(segment_arrays(model, batch, samples, case.spec))
         rows += detection_rows(case, ours)
