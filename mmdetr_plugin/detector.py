@@ -71,6 +71,11 @@ class DETR(BaseDetector):
         test_cfg: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
+        if type(num_classes) is not int or num_classes < 1:
+            raise ValueError(
+                f'model.num_classes must be a positive integer, got {num_classes!r}; state the number '
+                'of classes of the data set'
+            )
         # Built here, so that unprefixed mmdet types resolve without a default scope too.
         preprocessor = build_slot(MODELS, data_preprocessor, 'data_preprocessor')
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)

@@ -96,7 +96,7 @@ class DecoderLayer(TransformerLayer):
     def __init__(
         self,
         cross_attn: Mapping,
-        self_attn: Mapping | None = {'type': 'SelfAttention'},  # noqa: B006 - never changed
+        self_attn: Mapping | None = {'type': 'SelfAttention'},
         ffn: Mapping | None = DEFAULT_FFN,
         embed_dims: int = 256,
         dropout: float = 0.1,

@@ -28,7 +28,8 @@ def reference_places(state: State, dims: int) -> Tensor:
     if got < dims:
         raise ValueError(
             f'the query position needs references with {dims} coordinates, got {got}; '
-            'choose queries that make them or another decoder.query_position'
+            "choose queries that make them, e.g. queries.reference=dict(type='MLPReference') "
+            "for points or queries.type='LearnedBoxes' for boxes, or another decoder.query_position"
         )
     ref = state.ref[..., :dims]
     return ref.to(torch.promote_types(ref.dtype, torch.float32)).sigmoid()

@@ -316,3 +316,31 @@ def test_files_that_run_code_or_are_cut_short(tmp_path: Path) -> None:
         read_checkpoint(file)
     with pytest.raises(FileNotFoundError, match=r'the checkpoint must be a file, got .*gone.pth'):
         read_checkpoint(tmp_path / 'gone.pth')
+
+
+@pytest.mark.parametrize('value', [None, '3', 0, True])
+def test_number_of_classes(value: object) -> None:
+    with pytest.raises(ValueError, match=r'model.num_classes must be a positive integer, got'):
+        tiny.build('detr_r50', num_classes=value)
+
+
+@pytest.mark.parametrize(
+    ('slot', 'part'),
+    [
+        ('loss_cls', {'type': 'FocalLoss', 'use_sigmoid': True}),
+        ('loss_bbox', {'type': 'L1Loss'}),
+        ('assigner', {'type': 'mmdet.HungarianAssigner', 'match_costs': [{'type': 'BBoxL1Cost'}]}),
+    ],
+)
+def test_parts_of_mmdet_in_the_criterion(slot: str, part: dict) -> None:
+    cfg = tiny.shrink(tiny.load('conditional_detr_r50').model)
+    cfg.criterion[slot] = part
+    with pytest.raises(ValueError, match=rf"criterion.{slot} must be .* use type='mmdetr_plugin\."):
+        MODELS.build(cfg)
+
+
+def test_sampling_without_references() -> None:
+    cfg = tiny.shrink(tiny.load('detr_r50').model)
+    cfg.decoder.layer.cross_attn = {'type': 'DeformableAttention', 'num_levels': 1}
+    with pytest.raises(ValueError, match=r'needs references .*LinearReference'):
+        MODELS.build(cfg)(*tiny.batch(), mode='tensor')

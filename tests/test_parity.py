@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from check_parity import check
+from mmengine.config import Config
 from parity import ROOT, Case
+
+from mmdetr_plugin.checkpoints import from_official, to_official
+from mmdetr_plugin.registry import MODELS
 
 CASES = sorted((ROOT / 'tests' / 'parity' / 'cases').iterdir())
 ONLY_LOGGED = re.compile(r'loss/(cardinality_error|loss_xy|loss_hw)(_\d|_enc)?')
@@ -22,3 +27,18 @@ def test_case(folder: Path) -> None:
     assert [str(row) for row in rows if not row.ok] == []
     assert [name for name in absent if not ONLY_LOGGED.fullmatch(name)] == []
     assert len(rows) > 8
+
+
+@pytest.mark.parametrize('folder', CASES, ids=lambda folder: folder.name)
+def test_every_published_name_comes_back(folder: Path) -> None:
+    """Official layout to ours and back is a renaming: the same tensors under all of their names."""
+    spec = Case.load(folder).spec
+    model = Config.fromfile(ROOT / spec['config']).model
+    model.num_classes = spec['num_classes']
+    with torch.device('meta'):
+        model = MODELS.build(model)
+        state = {name: torch.empty(shape) for name, shape in spec['parameters']}
+    state |= {name: state[same] for name, same in spec['aliases'].items()}
+    back = to_official(from_official(state, model), model)
+    assert set(back) == set(state)
+    assert [name for name, tensor in back.items() if tensor is not state[name]] == []

@@ -38,6 +38,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_coco(folder / 'data' / 'coco')
     cfg = tiny.load('detr_r50')
     cfg.model.backbone.init_cfg = None
+    cfg.model.num_classes = 91
     model = MODELS.build(cfg.model)
     torch.save({'model': to_official(model.state_dict(), model)}, folder / 'detr-r50.pth')
     return folder
@@ -73,3 +74,13 @@ def test_command_works(command: str, checkout: Path) -> None:
     if words[1] == 'tools/demo.py':
         assert 'COCO AP' in printed
         assert (checkout / 'work_dirs/demo/grid.png').stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_python_example_works(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r'```python\n(from mmdet.apis .*?)```', README, re.S)
+    monkeypatch.chdir(checkout)
+    (checkout / 'image.jpg').write_bytes((checkout / 'data/coco/val2017/1.jpg').read_bytes())
+    names: dict = {}
+    exec(example, names)
+    assert names['boxes'].shape == (100, 4)

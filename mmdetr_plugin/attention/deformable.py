@@ -107,6 +107,11 @@ class DeformableAttention(DeformableProjections):
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         points = state.points
+        if points is None and state.ref is None:
+            raise ValueError(
+                'DeformableAttention needs references to sample around, got State.ref=None; choose '
+                "queries that make them, for example queries.reference=dict(type='LinearReference')"
+            )
         if points is None:
             ratios = memory.valid_ratios.repeat(1, 1, state.ref.shape[-1] // 2)
             points = state.ref.sigmoid()[:, :, None] * ratios[:, None]

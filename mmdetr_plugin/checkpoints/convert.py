@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .names import IGNORED, official_names
 
+COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+"""COCO's category ids that are in use, in the order of its 80 classes."""
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
@@ -92,9 +94,25 @@ def accept_official(
     if not is_official(weights):
         refuse_another_model(weights, model)
         return
-    converted = from_official(weights, model, masks=False)
+    converted = from_official(pick_coco_classes(weights, model), model, masks=False)
     state_dict.clear()
     state_dict.update(converted)
+
+
+def pick_coco_classes(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Class rows by COCO's category id, 0 to 90, -> those of the 80 classes, in their order.
+
+    Published files number the classes by COCO's ids, of which 80 are in use; data sets here count
+    from 0. Done where the file has 91 classes and the model 80; a last column stays the last.
+    """
+    out, target = dict(state), model.state_dict()
+    for ours, names in official_names(model, model.layout).items():
+        if model.num_classes != len(COCO_IDS) or not ours.startswith('head.class_branches.'):
+            continue
+        extra = len(target[ours]) - len(COCO_IDS)
+        rows = [*COCO_IDS, *range(91, 91 + extra)]
+        out.update({n: state[n][rows] for n in names if n in state and len(state[n]) == 91 + extra})
+    return out
 
 
 def refuse_another_model(names: Iterable[str], model: nn.Module) -> None:
@@ -156,5 +174,7 @@ def _check_shapes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]])
         raise ValueError(
             'tensors must have the shapes of the model, but differ:\n'
             + '\n'.join(wrong[:8])
-            + '\nset model.num_classes and the widths of the config to those of the checkpoint'
+            + '\nset model.num_classes and the widths of the config to those of the checkpoint; '
+            'to start another number of classes from these weights, convert the file first (tools/'
+            'convert_checkpoint.py) and name the result as load_from: its class rows are left out'
         )

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from mmengine.registry import Registry
 from torch import Tensor, nn
 
+from ..build import build_slot
 from ..registry import MODELS, TASK_UTILS
 from .distributed import mean_over_ranks
 from .masks import mask_losses, matched_masks
@@ -13,6 +15,11 @@ from .sources import Matches, Source, collect_sources, full_precision
 from .targets import Targets, select
 
 Config = Mapping[str, Any]
+LOSSES = {
+    'loss_cls': 'FocalClassLoss',
+    'loss_bbox': 'BoxL1Loss',
+    'loss_iou': 'BoxGIoULoss',
+}
 Masks = Tensor | Callable[[Tensor], Tensor]
 
 
@@ -47,12 +54,12 @@ class SetCriterion(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.assigner = TASK_UTILS.build(assigner) if isinstance(assigner, Mapping) else assigner
-        self.loss_cls = _build(loss_cls)
-        self.loss_bbox = _build(loss_bbox)
-        self.loss_iou = _build(loss_iou)
-        self.loss_mask = _build(loss_mask)
-        self.loss_dice = _build(loss_dice)
+        self.assigner = _part(TASK_UTILS, assigner, 'assigner', 'match', 'HungarianAssigner')
+        self.loss_cls = _part(MODELS, loss_cls, 'loss_cls', 'of_layers', LOSSES['loss_cls'])
+        self.loss_bbox = _part(MODELS, loss_bbox, 'loss_bbox', 'of_layers', LOSSES['loss_bbox'])
+        self.loss_iou = _part(MODELS, loss_iou, 'loss_iou', 'of_layers', LOSSES['loss_iou'])
+        self.loss_mask = build_slot(MODELS, loss_mask, 'criterion.loss_mask')
+        self.loss_dice = build_slot(MODELS, loss_dice, 'criterion.loss_dice')
         self.encoder = encoder
 
     def forward(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
@@ -160,5 +167,12 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
     }
 
 
-def _build(loss: Config | nn.Module | None) -> nn.Module | None:
-    return MODELS.build(loss) if isinstance(loss, Mapping) else loss
+def _part(registry: Registry, cfg: Config | Any | None, slot: str, face: str, ours: str) -> Any:
+    """Build a part and see that it works on all layers at once, as mmdet's do not."""
+    part = build_slot(registry, cfg, f'criterion.{slot}')
+    if part is not None and not hasattr(part, face):
+        raise ValueError(
+            f'criterion.{slot} must be a part of this package that works on all layers at once, got '
+            f"{type(part).__module__}.{type(part).__name__}; use type='mmdetr_plugin.{ours}'"
+        )
+    return part

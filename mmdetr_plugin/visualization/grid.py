@@ -65,9 +65,7 @@ def draw_grid(
     return canvas
 
 
-def _draw(
-    picture: Picture, names: Sequence[str], scale: int, score_thr: float
-) -> np.ndarray:
+def _draw(picture: Picture, names: Sequence[str], scale: int, score_thr: float) -> np.ndarray:
     cell = cv2.resize(picture.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     for box in picture.true_boxes:
         _rectangle(cell, box * scale, WHITE, 1)
