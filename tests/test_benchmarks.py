@@ -211,11 +211,11 @@ def test_table_compares_with_the_last_ap_of_detr() -> None:
     ]
 
 
-def test_nothing_is_compared_before_detr_is_done() -> None:
-    assert '| quick | 12 | 0.500 | 0.500 | - | - |' in convergence.table(CURVES, 13)
-    assert '| quick | 12 | 0.500 | 0.500 | - | - |' in convergence.table(
-        {'quick': CURVES['quick']}, 12
-    )
+def test_nothing_is_compared_before_detr_is_done_or_if_it_learnt_nothing() -> None:
+    alone = {'quick': CURVES['quick']}
+    failed = {'detr_r50': [{'epoch': 12, 'ap': 0.002, 'ap50': 0.01}], **alone}
+    for curves, epochs in ((CURVES, 13), (alone, 12), (failed, 12)):
+        assert '| quick | 12 | 0.500 | 0.500 | - | - |' in convergence.table(curves, epochs)
 
 
 def test_plot(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from small import ROOT, small
 from mmdetr_plugin.datasets import make_digits
 
 BASELINE = 'detr_r50'
+NOTHING = 0.01
+"""An AP below says nothing about convergence: the baseline was trained too shortly."""
 CONFIGS = ROOT / 'configs'
 
 Curve = Sequence[Mapping[str, float]]
@@ -135,10 +137,10 @@ def train(name: str, args: argparse.Namespace, content: dict, deadline: float) -
 
     cfg = prepare(name, args)
     Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
-    if not find_latest_checkpoint(cfg.work_dir):
-        curve.clear()
     hook = Record(save, deadline)
     with (args.work_dir / 'convergence.log').open('a') as log, quiet(log):
+        if not find_latest_checkpoint(cfg.work_dir):
+            curve.clear()
         runner = Runner.from_cfg(cfg)
         runner.register_hook(hook)
         runner.train()
@@ -151,9 +153,13 @@ def epochs_to_reach(curve: Curve, ap: float) -> int | None:
 
 
 def table(curves: Mapping[str, Curve], epochs: int) -> str:
-    """Rows in Markdown: last AP, and epochs to the AP that the baseline ends with."""
+    """Rows in Markdown: last AP, and epochs to the AP that the baseline ends with.
+
+    These are left open until the baseline is trained to its end, and if it has learnt nothing.
+    """
     end = curves.get(BASELINE) or [{'epoch': 0}]
-    goal = end[-1]['ap'] if end[-1]['epoch'] >= epochs else None
+    finished = end[-1]['epoch'] >= epochs
+    goal = end[-1]['ap'] if finished and end[-1]['ap'] >= NOTHING else None
     lines = ['| variant | epochs | AP | AP50 | epochs to the last AP of DETR | times fewer |']
     lines.append('|---|---|---|---|---|---|')
     for name, curve in curves.items():
