@@ -19,7 +19,7 @@ MIM_CONTENTS = ('configs', 'tools', 'model-index.yml')
 
 # mmdetr_plugin/compat.py holds the same bounds and says them readably when they do not hold.
 INSTALL_REQUIRES = [
-    'torch>=2.1',
+    'torch>=2.5',
     'mmengine>=0.10.0,<1.0',
     'mmcv>=2.1.0,<2.2',
     'mmdet>=3.3.0,<4.0',

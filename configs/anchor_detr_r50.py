@@ -14,7 +14,9 @@ model = dict(
     num_classes=80,
     embed_dims=256,
     dropout=0.0,
-    neck=dict(norm_cfg=dict(type='GN', num_groups=32)),
+    neck=dict(
+        norm_cfg=dict(type='GN', num_groups=32),
+        init_cfg=dict(_delete_=True, type='Xavier', layer='Conv2d', distribution='uniform')),
     position=dict(type='AnchorPosition'),
     encoder=dict(
         type='Encoder',

@@ -36,7 +36,7 @@ class Requirement:
 
 
 REQUIREMENTS = (
-    Requirement('torch', '2.1'),
+    Requirement('torch', '2.5'),
     Requirement('mmengine', '0.10.0', '1.0', fork='onedl-mmengine'),
     # mmdet 3.3 refuses mmcv 2.2; the forks go together in later versions.
     Requirement('mmcv', '2.1.0', '2.2', fork='onedl-mmcv', fork_below='3.0', compiled='_ext'),

@@ -92,7 +92,9 @@ class DETR(BaseDetector):
         self.backbone = build_slot(MODELS, backbone, 'backbone')
         self.neck = build_slot(MODELS, neck, 'neck', **shared)
         self.position = build_slot(MODELS, position, 'position', **shared)
+        of_decoder = {'num_layers': shared.pop('num_layers')}  # the encoder has its own
         self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
+        shared.update(of_decoder)
         self.queries = build_slot(MODELS, queries, 'queries', position=self.position, **shared)
         self.decoder = build_slot(MODELS, decoder, 'decoder', **shared)
         self.head = build_slot(MODELS, head, 'head', **shared)

@@ -17,4 +17,10 @@ model = dict(
         style='pytorch',
         init_cfg=dict(
             type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')),
-    neck=dict(type='ChannelMapper', in_channels=[2048], kernel_size=1, act_cfg=None, bias=True))
+    neck=dict(
+        type='ChannelMapper',
+        in_channels=[2048],
+        kernel_size=1,
+        act_cfg=None,
+        bias=True,
+        init_cfg=None))  # torch's own initial values, as in DETR
