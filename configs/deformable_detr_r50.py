@@ -8,7 +8,7 @@ _base_ = [
 
 ffn = dict(type='FeedForward', hidden_dims=1024)
 model = dict(
-    type='DETR',
+    type='mmdetr_plugin.DETR',
     layout='deformable',
     num_classes=80,
     embed_dims=256,

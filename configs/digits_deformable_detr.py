@@ -10,7 +10,7 @@ _base_ = [
 op = dict(type='DeformableAttention', num_heads=4, num_levels=3)
 ffn = dict(type='FeedForward', hidden_dims=256)
 model = dict(
-    type='DETR',
+    type='mmdetr_plugin.DETR',
     layout='deformable',
     num_classes=10,
     embed_dims=128,

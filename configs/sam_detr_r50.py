@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(
-    type='DETR',
+    type='mmdetr_plugin.DETR',
     layout='sam',
     num_classes=80,
     embed_dims=256,

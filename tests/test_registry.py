@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmdet.registry
 import pytest
+import tiny
 from cli import run
 from mmengine.registry import DefaultScope, Registry
 
@@ -147,3 +148,11 @@ def test_dicts_with_mmdets_scope_mean_mmdets_types() -> None:
         for scope, package in (({}, 'mmdetr_plugin'), ({'_scope_': 'mmdet'}, 'mmcv')):
             built = build_slot(registry.MODELS, {**slot, **scope}, 'attention')
             assert type(built).__module__.startswith(package)
+
+
+def test_models_build_whatever_the_default_scope_is() -> None:
+    """Somebody's mmdet model, built before in the same process, leaves mmdet's scope behind."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = tiny.build('detr_panoptic_r50')
+        assert type(model).__module__ == 'mmdetr_plugin.detector'
+        assert type(model.criterion.assigner).__module__ == 'mmdetr_plugin.criterion.assigner'

@@ -2,7 +2,7 @@
 _base_ = './r50_c5.py'
 
 model = dict(
-    type='DETR',
+    type='mmdetr_plugin.DETR',
     embed_dims=256,
     dropout=0.1,
     position=dict(type='SinePosition'),
