@@ -111,6 +111,13 @@ def _connect_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
 
 
+def disconnect_processes() -> None:
+    """Leave a distributed run together: threads of a connection that is open at exit abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) -> None:
     """Train under autocast: `fp16`, `bf16`, or `auto` for what the device is good at."""
     gpu = torch.cuda.is_available()

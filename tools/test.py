@@ -54,6 +54,7 @@ def main() -> None:
     if args.out:
         dump_results(parser, cfg, args.out)
     command_line.build_runner(parser, cfg, 'test').test()
+    command_line.disconnect_processes()
 
 
 if __name__ == '__main__':

@@ -40,6 +40,7 @@ def main() -> None:
         # Without load_from the runner looks for the latest checkpoint in the work dir.
         cfg.load_from = None if args.resume == 'auto' else args.resume
     command_line.build_runner(parser, cfg, 'train', 'val').train()
+    command_line.disconnect_processes()
 
 
 if __name__ == '__main__':
