@@ -1,8 +1,8 @@
-# Training from scratch on the embedded digits: one cosine over 10 epochs of 250 steps.
+# Training from scratch on the embedded digits: one cosine over 9 epochs of 250 steps.
 _base_ = './adamw.py'
 
-max_epochs = 10
-train_cfg = dict(max_epochs=max_epochs, val_interval=10)
+max_epochs = 9
+train_cfg = dict(max_epochs=max_epochs, val_interval=9)
 optim_wrapper = dict(
     optimizer=dict(lr=6e-4),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))
