@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .build import build_slot
-from .checkpoints.convert import accept_official
+from .checkpoints.loading import accept_official
 from .checkpoints.names import projection_names
 from .criterion.targets import Targets
 from .embedding import Size, embed_maps
