@@ -1,0 +1,265 @@
+"""Ours and a peer in turn, in one process, on the same weights and inputs.
+
+Every script of this folder describes its cases and hands them to a :class:`Contest`, which checks
+that the results agree, takes the times in alternating order and prints one table.
+
+Peak memory is what a run adds to what was allocated before it, so weights are not counted and
+gradients are: on a GPU by torch.cuda.max_memory_allocated, on the CPU by the allocations that
+torch.profiler records (torch's own; what a library takes for itself is not seen).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+Result = Mapping[str, Tensor]
+Run = Callable[[], Result]
+
+OUTPUTS, GRADIENTS = 1e-4, 1e-3
+"""Largest difference allowed in single precision, of outputs absolute, of gradients relative."""
+PACKAGES = ('torch', 'mmdet', 'mmcv', 'numba', 'transformers', 'deformops')
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who did what in which time; ``ratio`` is the peer's median over this one's."""
+
+    case: str
+    who: str
+    median_ms: float
+    fastest_ms: float
+    ratio: float
+    peak_mib: float | None
+    difference: float | None
+
+    def cells(self) -> list[str]:
+        peak = '-' if self.peak_mib is None else f'{self.peak_mib:.0f}'
+        difference = '-' if self.difference is None else f'{self.difference:.0e}'
+        times = [f'{t:.3g}' if t < 100 else f'{t:.0f}' for t in (self.median_ms, self.fastest_ms)]
+        return [self.case, self.who, *times, f'{self.ratio:.2f}', peak, difference]
+
+
+HEADER = ['case', 'who', 'median ms', 'fastest ms', 'times faster', 'peak MiB', 'difference']
+
+
+def parser(
+    doc: str, repeats: int = 5, devices: Sequence[str] = ('cpu', 'cuda')
+) -> argparse.ArgumentParser:
+    """The options that all scripts share; ``doc`` is the script's docstring."""
+    out = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
+    out.add_argument('--device', choices=devices, default='cpu')
+    out.add_argument('--threads', type=int, default=2, help='of torch, on the CPU')
+    out.add_argument('--repeats', type=int, default=repeats, help='timed runs of each')
+    out.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
+    return out
+
+
+def parse(
+    options: argparse.ArgumentParser, words: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The arguments, once the device is there and the threads are set."""
+    args = options.parse_args(words)
+    if args.repeats < 1 or args.threads < 1:
+        options.error('--repeats and --threads must be at least 1')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        options.error(
+            '--device cuda needs a GPU that torch can use, and torch.cuda.is_available() is False '
+            'here; leave it out to measure on the CPU'
+        )
+    torch.set_num_threads(args.threads)
+    return args
+
+
+def machine(device: str) -> str:
+    """Processor, threads and versions, in one line."""
+    versions = [f'Python {platform.python_version()}']
+    for name in PACKAGES:
+        try:
+            versions.append(f'{name} {metadata.version(name)}')
+        except metadata.PackageNotFoundError:
+            continue
+    place = f'{os.cpu_count()} x {_processor()}, {torch.get_num_threads()} threads'
+    if device == 'cuda':
+        place = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; {place}'
+    return f'{place}, load {os.getloadavg()[0]:.1f}; {", ".join(versions)}'
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class Contest:
+    """Cases of one script, their checks and times.
+
+    Args:
+        args: of :func:`parse`.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.machine = machine(args.device)  # before the load is ours
+        self.rows: list[Row] = []
+
+    def compare(
+        self,
+        case: str,
+        runs: Mapping[str, Run],
+        check: Mapping[str, Run] | None = None,
+        tolerance: float | None = OUTPUTS,
+        warmup: int = 1,
+    ) -> None:
+        """Time runs that do the same; the first is the peer.
+
+        Args:
+            case: what stands in the table.
+            runs: by name; each returns tensors by name, those of gradients begin with ``grad``.
+            check: runs to compare in the place of the timed ones, where those may differ (dropout).
+            tolerance: of outputs; None prints their difference, but allows any (half precision).
+
+        Raises:
+            ValueError: the results differ by more.
+        """
+        differences = agreement(case, check or runs, tolerance)
+        peaks = {who: self._peak(run) for who, run in runs.items()}
+        for _ in range(warmup):
+            for run in runs.values():
+                run()
+        times: dict[str, list[float]] = {who: [] for who in runs}
+        order = list(runs)
+        for _ in range(self.args.repeats):
+            for who in order:
+                times[who].append(self._time(runs[who]))
+            order.reverse()
+        medians = {who: statistics.median(t) for who, t in times.items()}
+        first = medians[next(iter(runs))]
+        for who, median in medians.items():
+            figures = 1e3 * median, 1e3 * min(times[who]), first / median
+            self.rows.append(Row(case, who, *figures, peaks[who], differences.get(who)))
+
+    def finish(self) -> None:
+        """Print the table; write the file that was asked for."""
+        command = shlex.join(
+            ['python', f'tools/benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]]
+        )
+        print(f'{self.machine}\n')
+        print(table([HEADER, *(row.cells() for row in self.rows)]), end='')
+        if self.args.json:
+            content = {'machine': self.machine, 'command': command}
+            content['rows'] = [asdict(row) for row in self.rows]
+            self.args.json.write_text(json.dumps(content, indent=1) + '\n')
+
+    def _time(self, run: Run) -> float:
+        self._synchronize()
+        begun = time.perf_counter()
+        run()
+        self._synchronize()
+        return time.perf_counter() - begun
+
+    def _synchronize(self) -> None:
+        if self.args.device == 'cuda':
+            torch.cuda.synchronize()
+
+    def _peak(self, run: Run) -> float:
+        """MiB that a run adds, at its highest point."""
+        return (cuda_peak if self.args.device == 'cuda' else cpu_peak)(run) / 2**20
+
+
+def cuda_peak(run: Run) -> int:
+    """Bytes that a run adds on the current GPU."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def cpu_peak(run: Run) -> int:
+    """Bytes of tensors that a run adds on the host."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        run()
+    events = profile.profiler.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == '[memory]']
+    total = highest = 0
+    for _, change in sorted(changes):
+        total += change
+        highest = max(highest, total)
+    return highest
+
+
+def agreement(case: str, runs: Mapping[str, Run], tolerance: float | None) -> dict[str, float]:
+    """Largest difference of each from the first.
+
+    Raises:
+        ValueError: it is above ``tolerance`` for an output, above GRADIENTS for a gradient.
+    """
+    results = {who: {k: v.detach().clone() for k, v in run().items()} for who, run in runs.items()}
+    (peer, expected), *others = results.items()
+    scale = max((_largest(v) for k, v in expected.items() if k.startswith('grad')), default=0.0)
+    differences = {}
+    for who, got in others:
+        if got.keys() != expected.keys():
+            raise ValueError(
+                f'{case}: {who} and {peer} must return the same names, got '
+                f'{sorted(got.keys() ^ expected.keys())} in one of them alone; compare the same things'
+            )
+        differences[who] = 0.0
+        for name, value in expected.items():
+            difference, allowed = _largest(got[name].float() - value.float()), tolerance
+            if name.startswith('grad'):
+                # Gradients that vanish are rounding errors: the largest of all sets a floor.
+                difference /= max(_largest(value), GRADIENTS * scale, 1e-30)
+                allowed = None if tolerance is None else GRADIENTS
+            if allowed is not None and not difference <= allowed:
+                raise ValueError(
+                    f'{case}: {name} of {who} must be within {allowed:g} of {peer}, got a difference '
+                    f'of {difference:.2e}; the times of unequal results are not compared'
+                )
+            differences[who] = max(differences[who], difference)
+    return differences
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown of a header and rows."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ['| ' + ' | '.join(c.ljust(w) for c, w in zip(row, widths)) + ' |' for row in rows]
+    lines.insert(1, '|' + '|'.join('-' * (w + 2) for w in widths) + '|')
+    return '\n'.join(lines) + '\n'
+
+
+@contextmanager
+def without_dropout(*models: nn.Module) -> Iterator[None]:
+    """While open, nothing is dropped: results of a training step can be compared."""
+    parts = [m for model in models for m in model.modules() if hasattr(m, 'dropout')]
+    numbers = [(m, 'dropout', m.dropout) for m in parts if isinstance(m.dropout, float)]
+    modules = [m for model in models for m in model.modules() if isinstance(m, nn.Dropout)]
+    numbers += [(m, 'p', m.p) for m in modules]
+    for part, name, _ in numbers:
+        setattr(part, name, 0.0)
+    try:
+        yield
+    finally:
+        for part, name, value in numbers:
+            setattr(part, name, value)
