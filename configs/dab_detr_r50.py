@@ -1,13 +1,9 @@
 # DAB-DETR (arXiv:2201.12329): 42.2 AP after 50 epochs.
-_base_ = './conditional_detr_r50.py'
+_base_ = [
+    './_base_/models/dab_detr.py',
+    './_base_/datasets/coco_detection.py',
+    './_base_/schedules/adamw_50e.py',
+    './_base_/default_runtime.py',
+]
 
-ffn = dict(type='FeedForward', activation='PReLU')
-model = dict(
-    dropout=0.0,
-    position=dict(temperature=20),
-    encoder=dict(position_scale=True, layer=dict(ffn=ffn)),
-    queries=dict(_delete_=True, type='LearnedBoxes', num_queries=300),
-    decoder=dict(query_position=dict(type='BoxPosition'), layer=dict(ffn=ffn)),
-    head=dict(refine='look_forward_twice', eps=1e-3),
-    criterion=dict(loss_cls=dict(loss_weight=1.0), loss_iou=dict(eps=1e-6)),
-    postprocess=dict(max_per_img=300))
+model = dict(num_classes=80)

@@ -1,7 +1,9 @@
 # Two-stage Deformable DETR: queries selected from the encoder's proposals, 46.9 AP.
-_base_ = './deformable_detr_refine_r50.py'
+_base_ = [
+    './_base_/models/deformable_detr_two_stage.py',
+    './_base_/datasets/coco_detection.py',
+    './_base_/schedules/deformable_50e.py',
+    './_base_/default_runtime.py',
+]
 
-model = dict(
-    queries=dict(_delete_=True, type='EncoderProposals', num_queries=300),
-    head=dict(encoder=True, wh_bias=0.0),
-    criterion=dict(encoder=True))
+model = dict(num_classes=80)
