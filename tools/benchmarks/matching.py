@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Matching and losses of a training step: our criterion and mmdet's head on equal predictions.
+
+    python tools/benchmarks/matching.py
+
+Times what lies between the predictions of all decoder layers and the losses (matching costs,
+assignment, targets, losses), alone and with its backward pass.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from harness import Contest, Result, parse, parser
+from mmdet.registry import MODELS as MMDET
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.structures import InstanceData
+from small import ROOT
+from torch import Tensor, nn
+
+from mmdetr_plugin.criterion.targets import Targets
+from mmdetr_plugin.registry import MODELS
+
+PEERS = {
+    'deformable_detr_r50': 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+    'detr_r50': 'mmdet::detr/detr_r50_8xb2-150e_coco.py',
+}
+NUM_CLASSES = 80
+TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
+
+
+def samples(batch: int, objects: int, canvas: tuple[int, int], device: str) -> list[DetDataSample]:
+    """Images as large as ``canvas`` with as many objects each, of up to half its extent."""
+    generator = torch.Generator().manual_seed(1)
+    height, width = canvas
+    out = []
+    for i in range(batch):
+        corner = torch.rand(objects, 2, generator=generator) * 0.5
+        extent = 0.02 + 0.48 * torch.rand(objects, 2, generator=generator)
+        boxes = torch.cat((corner, corner + extent), 1) * torch.tensor([width, height] * 2)
+        labels = torch.randint(0, NUM_CLASSES, (objects,), generator=generator)
+        meta = {'img_shape': canvas, 'ori_shape': canvas, 'batch_input_shape': canvas}
+        sample = DetDataSample(metainfo={**meta, 'scale_factor': (1.0, 1.0), 'img_id': i})
+        sample.gt_instances = InstanceData(bboxes=boxes.to(device), labels=labels.to(device))
+        out.append(sample)
+    return out
+
+
+def predictions(shape: tuple[int, int, int], columns: int, device: str) -> tuple[Tensor, Tensor]:
+    """Logits (L, B, N, columns) and boxes (L, B, N, 4), cxcywh in 0..1, leaves of the graph."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(*shape, columns, generator=generator) - 2
+    boxes = 0.05 + 0.9 * torch.rand(*shape, 4, generator=generator)
+    return logits.to(device).requires_grad_(), boxes.to(device).requires_grad_()
+
+
+def criteria(name: str) -> tuple[nn.Module, nn.Module, int]:
+    """mmdet's head, our criterion and the number of class columns, as published."""
+    cfg = get_config(PEERS[name]).model
+    head = MMDET.build({**cfg.bbox_head, 'train_cfg': cfg.train_cfg, 'test_cfg': cfg.test_cfg})
+    ours = Config.fromfile(ROOT / 'configs' / f'{name}.py').model.criterion
+    criterion = MODELS.build({**ours, 'num_classes': NUM_CLASSES})
+    return head, criterion, head.cls_out_channels
+
+
+def of_peer(head: nn.Module, logits: Tensor, boxes: Tensor, batch: list[DetDataSample]) -> Result:
+    proposals = (None, None) if hasattr(head, 'as_two_stage') else ()
+    objects = [sample.gt_instances for sample in batch]
+    return head.loss_by_feat(logits, boxes, *proposals, objects, [s.metainfo for s in batch])
+
+
+def of_ours(
+    criterion: nn.Module, logits: Tensor, boxes: Tensor, batch: list[DetDataSample]
+) -> Result:
+    outputs = {'pred_logits': logits, 'pred_boxes': boxes}
+    losses = criterion(outputs, Targets.from_samples(batch, NUM_CLASSES))
+    return {name: value for name, value in losses.items() if 'loss' in name}
+
+
+def step(forward: partial, logits: Tensor, boxes: Tensor) -> Result:
+    """Losses and their gradients."""
+    losses = forward()
+    grads = torch.autograd.grad(sum(losses.values()), (logits, boxes))
+    return {**losses, **dict(zip(('grad_logits', 'grad_boxes'), grads))}
+
+
+def main() -> None:
+    options = parser(__doc__, repeats=15)
+    options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(PEERS)}')
+    options.add_argument('--batch', type=int, default=8)
+    options.add_argument('--layers', type=int, default=6)
+    options.add_argument('--queries', type=int, default=300)
+    options.add_argument('--objects', type=int, default=20, help='of every image')
+    args = parse(options)
+    contest = Contest(args)
+    for name in args.names or PEERS:
+        head, criterion, columns = criteria(name)
+        inputs = predictions((args.layers, args.batch, args.queries), columns, args.device)
+        batch = samples(args.batch, args.objects, (800, 1066), args.device)
+        runs = {
+            'mmdet': partial(of_peer, head.to(args.device), *inputs, batch),
+            'ours': partial(of_ours, criterion.to(args.device), *inputs, batch),
+        }
+        contest.compare(f'{name}, forward', runs)
+        both = {who: partial(step, run, *inputs) for who, run in runs.items()}
+        contest.compare(f'{name}, with backward', both)
+    contest.finish()
+
+
+if __name__ == '__main__':
+    main()
