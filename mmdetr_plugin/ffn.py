@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .ops.precision import no_autocast
 from .registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {'ReLU': nn.ReLU, 'PReLU': nn.PReLU, 'GELU': nn.GELU}
@@ -48,3 +49,8 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         return self.layers[-1](x)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The same in the precision of the weights under autocast too: for boxes and places."""
+        with no_autocast(x.device):
+            return self.forward(x.to(self.layers[0].weight.dtype))

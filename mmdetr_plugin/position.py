@@ -203,7 +203,7 @@ class AnchorPosition(PositionEncoding):
 
     def points(self, points: Tensor) -> Tensor:
         code = sine_point_code(points, self.embed_dims // 2, self.temperature)
-        return self._adapt(self.plane, code)
+        return self.plane.exact(code)
 
     def point_axes(self, points: Tensor) -> Tensor | None:
         if not self.axis_codes:
@@ -227,11 +227,7 @@ class AnchorPosition(PositionEncoding):
 
     def _coordinate(self, x: Tensor) -> Tensor:
         """(...) in 0..1 -> (..., C)."""
-        return self._adapt(self.line, sine_code(x, self.embed_dims, self.temperature))
-
-    @staticmethod
-    def _adapt(mlp: MLP, code: Tensor) -> Tensor:
-        return mlp(code.to(mlp.layers[0].weight.dtype))  # codes are made in single precision
+        return self.line.exact(sine_code(x, self.embed_dims, self.temperature))
 
     @staticmethod
     def _places(mask: Tensor) -> tuple[Tensor, Tensor]:

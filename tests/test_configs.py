@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.checkpoints import from_official, official_names, to_official
 from mmdetr_plugin.criterion import Targets
+from mmdetr_plugin.criterion.costs import CostInputs
+from mmdetr_plugin.structures import State
 
 DEPENDS_ON_PADDING: dict[str, str] = {
     'sam_detr': 'a region over the edge of the image is read from the memory as it is there',
@@ -160,20 +163,52 @@ def flip(value: Tensor, key: str) -> Tensor:
     return torch.cat((1 - value[..., :1], value[..., 1:]), -1) if 'boxes' in key else value
 
 
-def test_bfloat16_autocast(model: nn.Module) -> None:
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision(
+    model: nn.Module, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is finite and near single precision; places, their codes and costs are in it."""
     images, samples = tiny.batch()
+    exact: dict[str, Tensor] = {}
+
+    def watch(module: nn.Module, args: tuple, state: State | None = None) -> None:
+        state, memory = state or args[0], args[1]
+        exact.update({'reference': state.ref, 'codes': memory.pos, 'ratios': memory.valid_ratios})
+        assert_single(exact)
+
+    def cost_of(cost: Callable) -> Callable:
+        def call(inputs: CostInputs) -> Tensor:
+            exact['cost'] = cost(inputs)
+            return exact['cost']
+
+        return call
+
+    layers = model.decoder.layers
+    hooks = [layer.register_forward_hook(watch) for layer in layers]
+    hooks.append(layers[0].register_forward_pre_hook(watch))
+    assigner = model.criterion.assigner
     with tiny.fixed_selection(model):
         expected = model(images, samples, mode='tensor')
-        with torch.autocast('cpu', torch.bfloat16):
+        monkeypatch.setattr(assigner, 'costs', [cost_of(cost) for cost in assigner.costs])
+        with torch.autocast('cpu', dtype):
             got = model(images, samples, mode='tensor')
             losses = model.loss(images, samples)
+    for hook in hooks:
+        hook.remove()
+    assert 'cost' in exact
+    assert_single({**exact, **losses, **{k: v for k, v in got.items() if 'boxes' in k}})
     total(losses).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     assert all(value.isfinite().all() for value in got.values())
     assert all(value.isfinite() for value in losses.values())
     assert all(grad.isfinite().all() for grad in gradients)
-    assert (got['pred_boxes'].float() - expected['pred_boxes']).abs().max() < 0.05
+    assert (got['pred_boxes'] - expected['pred_boxes']).abs().max() < 0.05
+
+
+def assert_single(tensors: dict[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        assert tensor is None or tensor.dtype == torch.float32, name
 
 
 # ---- symmetries ---------------------------------------------------------------------------------

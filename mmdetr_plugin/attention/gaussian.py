@@ -60,7 +60,7 @@ class GaussianPrior(nn.Module):
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
         x = self.norm(state.with_pos())
         if self.reference is not None:
-            state = replace(state, ref=self.reference(x))
+            state = replace(state, ref=self.reference.exact(x))
         state = state.keep(gaussian_offsets=self.offsets(x), gaussian_steepness=self.steepness(x))
         return state if self.shares is None else state.keep(shares=self.shares(x).softmax(-1))
 

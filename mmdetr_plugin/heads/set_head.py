@@ -89,7 +89,7 @@ class SetHead(nn.Module):
 
     def box_logit(self, x: Tensor, ref: Tensor | None, branch: int) -> Tensor:
         """(B, N, C) and a logit-space reference (B, N, 2 | 4) -> (B, N, 4) in logit space."""
-        delta = self.box_branches[branch](x)
+        delta = self.box_branches[branch].exact(x)
         if ref is None:
             return delta
         ref = ref if self.eps is None else clamp_logit(ref, self.eps)

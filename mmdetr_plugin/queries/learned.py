@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ..build import build_slot
+from ..checkpoints.rows import QUERIES, Rows
+from ..ops.precision import no_autocast
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import QuerySource
@@ -48,7 +50,8 @@ class LearnedQueries(QuerySource):
             pos, content = embedding.chunk(2, -1)
         else:
             pos, content = embedding, embedding.new_zeros(()).expand_as(embedding)
-        ref = None if self.reference is None else self.reference(pos)
+        with no_autocast(pos.device):  # places are never in half precision
+            ref = None if self.reference is None else self.reference(pos)
         if self.at == 'input':
             content, pos = content + pos, None
         return State(content, pos, ref), None
