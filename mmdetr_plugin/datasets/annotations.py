@@ -20,6 +20,11 @@ _FIELDS = {
     'categories': ('id', 'name'),
 }
 _OBJECT_FIELDS = ('id', 'category_id', 'bbox', 'area')
+_NUMBERS = {
+    'size': 'a size of two numbers, width and height in pixels',
+    'bbox': 'a bbox of four numbers, x, y, width, height in pixels',
+    'area': 'an area of one number, square pixels',
+}
 
 
 def read_coco(path: str | os.PathLike[str], annotated: bool = True) -> Coco:
@@ -48,6 +53,8 @@ def read_coco(path: str | os.PathLike[str], annotated: bool = True) -> Coco:
         coco.setdefault('annotations', [])
     for key, fields in _FIELDS.items():
         _check_records(path, coco, key, fields)
+    for place, image in enumerate(coco['images']):
+        _check_numbers(f'images[{place}] of {path}', 'size', [image['width'], image['height']], 2)
     for place, (_, record) in enumerate(objects(coco)):
         _check_object(path, place, record)
     _check_categories(path, coco['categories'])
@@ -124,15 +131,19 @@ def _check_fields(path: Path, name: str, record: object, fields: tuple[str, ...]
 def _check_object(path: Path, place: int, record: dict[str, Any]) -> None:
     name = f'object {place}'
     _check_fields(path, name, record, _OBJECT_FIELDS)
-    box = record['bbox']
+    name = f'{name} of {path} (id {record["id"]})'
+    _check_numbers(name, 'bbox', record['bbox'], 4)
+    _check_numbers(name, 'area', [record['area']], 1)
+
+
+def _check_numbers(name: str, field: str, values: object, count: int) -> None:
     if not (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(x, (int, float)) and math.isfinite(x) for x in box)
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(x, (int, float)) and math.isfinite(x) for x in values)
     ):
         raise ValueError(
-            f'{name} of {path} (id {record["id"]}) must have a bbox of four numbers, '
-            f'x, y, width, height in pixels, got {box}; correct it or remove the annotation'
+            f'{name} must have {_NUMBERS[field]}, got {values}; correct it or remove the record'
         )
 
 
