@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .build import build_slot
-from .checkpoints.loading import accept_official
+from .checkpoints.loading import accept_checkpoint
 from .checkpoints.names import projection_names
 from .criterion.targets import Targets
 from .embedding import Size, embed_maps
@@ -42,7 +42,7 @@ class DETR(BaseDetector):
         postprocess: slot S12; ``test_cfg`` overrides its arguments.
         mask_head: slot S12, masks of the queries; the backbone then gives finer maps too, of which
             the neck reads the last.
-        freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0``.
+        freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
         dropout: of the transformer.
         layout: whose published checkpoints name their parameters as this model's do:
@@ -74,7 +74,8 @@ class DETR(BaseDetector):
         if type(num_classes) is not int or num_classes < 1:
             raise ValueError(
                 f'model.num_classes must be a positive integer, got {num_classes!r}; state the number '
-                'of classes of the data set'
+                'of classes of the data set; where a config leaves None, tools/train.py counts them, '
+                'and the config that it writes to the work dir states them'
             )
         # Built here, so that unprefixed mmdet types resolve without a default scope too.
         preprocessor = build_slot(MODELS, data_preprocessor, 'data_preprocessor')
@@ -104,9 +105,9 @@ class DETR(BaseDetector):
         if mask_head is not None:
             shared['in_channels'] = map_channels(self.backbone)[:-1]
         self.mask_head = build_slot(MODELS, mask_head, 'mask_head', **shared)
-        self.freeze = tuple(freeze)
+        self.freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         freeze_(self, self.freeze)
-        self.register_load_state_dict_pre_hook(accept_official)
+        self.register_load_state_dict_pre_hook(accept_checkpoint)
 
     def train(self, mode: bool = True) -> DETR:
         super().train(mode)
@@ -171,7 +172,7 @@ class DETR(BaseDetector):
         """Outputs from an embedded memory.
 
         Args:
-            aux: give the predictions of all decoder layers, not of the last alone.
+            aux: give the predictions of all decoder layers and proposals, not of the last layer alone.
             levels: maps of the backbone, for the mask head; without them there are no masks.
             all_masks: False gives a function of query indices in the place of the masks.
 
@@ -189,9 +190,10 @@ class DETR(BaseDetector):
             'pred_logits': torch.stack([p.logits for p in predictions]),
             'pred_boxes': torch.stack([p.box_logit for p in predictions]).sigmoid(),
         }
-        if proposals is not None:
-            outputs['enc_logits'] = proposals.logits
-            outputs['enc_boxes'] = proposals.box_logit.sigmoid()
+        if proposals is not None and aux:
+            every = proposals()
+            outputs['enc_logits'] = every.logits
+            outputs['enc_boxes'] = every.box_logit.sigmoid()
         if self.mask_head is not None and levels:
             make = self.mask_head if all_masks else self.mask_head.prepare
             outputs['pred_masks'] = make(hidden, embedded, memory, levels[:-1])
@@ -273,6 +275,8 @@ class DETR(BaseDetector):
 
     def keys(self, layout: str) -> dict[str, str]:
         """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""
+        if layout.startswith('mmdet'):
+            return {}  # the parts have the same places
         backbone = '/backbone.0.body.'
         layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
         if layout == 'anchor':

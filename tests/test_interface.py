@@ -18,6 +18,7 @@ from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.heads import Prediction, SetHead
 from mmdetr_plugin.position import PositionEncoding
 from mmdetr_plugin.queries import QuerySource
+from mmdetr_plugin.queries.base import Proposals
 from mmdetr_plugin.structures import Memory, State
 
 WIDTH, QUERIES, SIZE = 16, 4, (32, 48)
@@ -343,12 +344,13 @@ def test_number_of_queries_may_change_with_the_mode() -> None:
 
 
 class BestTokens(QuerySource):
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Prediction]:
-        proposals = head.propose(memory.tokens, memory.tokens.new_zeros(*memory.mask.shape, 4))
-        index = proposals.logits[..., 0].topk(QUERIES).indices[..., None]
-        ref = proposals.box_logit.gather(1, index.expand(-1, -1, 4))
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Proposals]:
+        logits = head.propose_classes(memory.tokens)
+        boxes = head.propose_boxes(memory.tokens, logits.new_zeros(*memory.mask.shape, 4))
+        index = logits[..., 0].topk(QUERIES).indices[..., None]
+        ref = boxes.gather(1, index.expand(-1, -1, 4))
         content = memory.tokens.gather(1, index.expand(-1, -1, WIDTH))
-        return State(content, ref=ref.detach()), proposals
+        return State(content, ref=ref.detach()), lambda: Prediction(logits, boxes)
 
 
 @pytest.mark.parametrize('shared', [True, False])

@@ -55,6 +55,7 @@ def test_tokens_near_the_border_make_no_proposal() -> None:
 def test_the_best_tokens_become_queries(memory: Memory) -> None:
     source, head = make()
     state, proposals = source(memory, head)
+    proposals = proposals()
     scores = proposals.logits[0, :, 0]
     chosen = scores.argsort(descending=True)[:10]
     torch.testing.assert_close(state.ref[0].sigmoid(), proposals.box_logit[0, chosen].sigmoid())
@@ -70,6 +71,7 @@ def test_padding_is_ranked_as_published(memory: Memory) -> None:
     source, head = make(num_queries=80)
     nn.init.zeros_(source.output.bias)
     state, proposals = source(memory, head)
+    proposals = proposals()
     scores = proposals.logits[0, :, 0]
     padding = scores[memory.mask[0]]
     assert (padding == padding[0]).all()

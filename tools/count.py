@@ -5,7 +5,8 @@
 
 Counted as the papers do: parameters without the frozen stem and first stage, one multiply-accumulate as
 one FLOP, convolutions and matrix products (attention included) of one image; the bilinear sampling of
-deformable attention is not a matrix product and is not counted. No weights are needed or loaded.
+deformable attention is not a matrix product and is not counted. What is counted is a detection: parts
+that only the losses need are not run. No weights are needed or loaded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,13 +50,14 @@ def _count(cfg: Config, height: int, width: int, device: str) -> Count:
     with torch.device(device):
         model = MODELS.build(cfg.model).eval()
         images = torch.zeros(1, 3, height, width)
+    samples = [DetDataSample(metainfo={'img_shape': (height, width), 'ori_shape': (height, width)})]
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     # The counter trips over views of parameters that want a gradient.
     model.requires_grad_(False)
     counter = FlopCounterMode(depth=2, display=False)
     # Only the plain kernel shows its matrix products to the counter.
     with torch.device(device), counter, sdpa_kernel(SDPBackend.MATH):
-        model(images, None, mode='tensor')
+        model(images, samples, mode='predict')
     prefix = f'{type(model).__name__}.'
     parts = {
         name.removeprefix(prefix): sum(flops.values()) // 2

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoints.rows import ANY_CLASS, CLASSES, Rows
 from ..ffn import MLP
 from ..ops.coordinates import clamp_logit
 from ..registry import MODELS
@@ -118,21 +119,38 @@ class SetHead(nn.Module):
             return None, state
         return Prediction(self.class_branches[branch](hidden), box), state
 
-    def propose(self, tokens: Tensor, anchors: Tensor) -> Prediction:
-        """Class and box of every memory token, by the pair of heads made for the encoder.
+    def propose_classes(self, tokens: Tensor) -> Tensor:
+        """Class logits (B, S, K) of memory tokens (B, S, C), by the head made for the encoder.
 
-        Args:
-            tokens: (B, S, C).
-            anchors: (B, S, 4), boxes in logit space; inf where a token makes no proposal.
+        Raises:
+            ValueError: there is none.
         """
         if not self.encoder:
             raise ValueError(
                 'queries selected from the encoder need head.encoder=True, got False; set it'
             )
-        boxes = self.box_branches[-1](tokens) + anchors
-        return Prediction(self.class_branches[-1](tokens), boxes)
+        return self.class_branches[-1](tokens)
+
+    def propose_boxes(self, tokens: Tensor, anchors: Tensor) -> Tensor:
+        """Boxes (B, S, 4) in logit space of memory tokens, by the head made for the encoder.
+
+        Args:
+            tokens: (B, S, C).
+            anchors: (B, S, 4), boxes in logit space; inf where a token makes no proposal.
+        """
+        return self.box_branches[-1].exact(tokens) + anchors
+
+    def rows(self) -> dict[str, Rows]:
+        # The pair for proposals is trained on objects of any class, in column 0.
+        rows = {'class_branches.': Rows(CLASSES, self.extra_column)}
+        if self.encoder:
+            last = f'class_branches.{len(self.class_branches) - 1}.'
+            rows[last] = Rows(ANY_CLASS, self.extra_column)
+        return rows
 
     def keys(self, layout: str) -> dict[str, str | tuple[str, ...]]:
+        if layout.startswith('mmdet'):
+            return self._mmdet_keys(layout)
         if layout == 'detr' and self.shared:
             boxes = ('/bbox_embed.',)
             if self.refine != 'none':
@@ -151,4 +169,21 @@ class SetHead(nn.Module):
                 boxes += tuple(f'/transformer.decoder.bbox_embed.{j}.' for j in copies)
             names[f'class_branches.{i}.'] = classes
             names[f'box_branches.{i}.'] = boxes
+        return names
+
+    def _mmdet_keys(self, layout: str) -> dict[str, str | tuple[str, ...]]:
+        if layout != 'mmdet_deformable':
+            boxes = [f'fc_reg.layers.{k}.' for k in range(3)]
+            if layout == 'mmdet_detr':
+                boxes = ['reg_ffn.layers.0.0.', 'reg_ffn.layers.1.', 'fc_reg.']
+            places = {f'box_branches.0.layers.{k}.': name for k, name in enumerate(boxes)}
+            places['class_branches.0.'] = 'fc_cls.'
+            return {ours: f'/bbox_head.{theirs}' for ours, theirs in places.items()}
+        names: dict[str, str | tuple[str, ...]] = {}
+        for i in range(len(self.class_branches)):
+            copies = range(self.num_layers) if len(self.class_branches) == 1 else (i,)
+            names[f'class_branches.{i}.'] = tuple(f'/bbox_head.cls_branches.{j}.' for j in copies)
+            for k in range(3):  # a ReLU stands between the linear layers
+                boxes = [f'/bbox_head.reg_branches.{j}.{2 * k}.' for j in copies]
+                names[f'box_branches.{i}.layers.{k}.'] = tuple(boxes)
         return names

@@ -9,7 +9,7 @@ from ..heads.set_head import Prediction, SetHead
 from ..ops.coordinates import sine_point_code
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import QuerySource
+from .base import Proposals, QuerySource
 
 
 @MODELS.register_module()
@@ -35,11 +35,19 @@ class EncoderProposals(QuerySource):
         for linear in (self.output, self.position):
             nn.init.xavier_uniform_(linear.weight)
 
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Prediction]:
+    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Proposals]:
         anchors, valid = self.anchors(memory)
         tokens = self.output_norm(self.output(memory.tokens * valid))
-        proposals = head.propose(tokens, anchors)
-        return self.select(proposals), proposals
+        logits = head.propose_classes(tokens)
+        index = self.best(logits)[..., None]
+        with torch.no_grad():  # the references are detached
+            best = (x.gather(1, index.expand(-1, -1, x.shape[-1])) for x in (tokens, anchors))
+            ref = head.propose_boxes(*best)
+
+        def every() -> Prediction:
+            return Prediction(logits, head.propose_boxes(tokens, anchors))
+
+        return self.select(ref), every
 
     def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """Boxes (B, S, 4) in logit space, inf if unusable, and which tokens (B, S, 1) are usable.
@@ -59,10 +67,8 @@ class EncoderProposals(QuerySource):
         logits = (boxes / (1 - boxes)).log()
         return logits.masked_fill(~valid, float('inf')), valid
 
-    def select(self, proposals: Prediction) -> State:
-        """Queries of the :meth:`best` tokens."""
-        index = self.best(proposals.logits)
-        ref = proposals.box_logit.detach().gather(1, index[..., None].expand(-1, -1, 4))
+    def select(self, ref: Tensor) -> State:
+        """Queries of the boxes (B, N, 4) in logit space."""
         code = sine_point_code(ref.sigmoid(), self.embed_dims // 2, order='xywh')
         pos, content = self.position_norm(self.position(code)).chunk(2, -1)
         return State(content, pos, ref)
@@ -73,6 +79,10 @@ class EncoderProposals(QuerySource):
         return scores.topk(min(self.num_queries, scores.shape[1]), 1).indices
 
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            names = {'output.': 'memory_trans_fc.', 'output_norm.': 'memory_trans_norm.'}
+            names |= {'position.': 'pos_trans_fc.', 'position_norm.': 'pos_trans_norm.'}
+            return {ours: f'/{theirs}' for ours, theirs in names.items()}
         names = {
             'output.': 'enc_output.',
             'output_norm.': 'enc_output_norm.',
