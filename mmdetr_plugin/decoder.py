@@ -53,6 +53,9 @@ class Decoder(nn.Module):
     ) -> tuple[list[Prediction], Tensor]:
         """Predictions after every layer, or after the last one only if not ``aux``.
 
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'norm.': 'post_norm.'} if layout.startswith('mmdet') else {}
+
         The second value is the normed content (B, N, C) that the last prediction read.
         """
         if self.adapter is not None:

@@ -31,6 +31,12 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
+    def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            places = {'linear1.': '0.0.', 'activation.': '0.1.', 'linear2.': '1.'}
+            return {ours: f'layers.{theirs}' for ours, theirs in places.items()}
+        return {}
+
     def forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 

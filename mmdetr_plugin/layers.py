@@ -92,6 +92,8 @@ class EncoderLayer(TransformerLayer):
 @MODELS.register_module()
 class DecoderLayer(TransformerLayer):
     """Self-attention of the queries, cross-attention to the memory, feed-forward part."""
+        if layout.startswith('mmdet'):
+            return {'self_attn_out.norm.': 'norms.0.', 'ffn_out.norm.': 'norms.1.'}
 
     def __init__(
         self,
@@ -117,3 +119,6 @@ class DecoderLayer(TransformerLayer):
             'ffn.': ffn,
             'ffn_out.norm.': f'{ffn}norm2.' if layout == 'anchor' else 'norm3.',
         }
+        if layout.startswith('mmdet'):
+            outputs = ('self_attn_out', 'cross_attn_out', 'ffn_out')
+            return {f'{name}.norm.': f'norms.{i}.' for i, name in enumerate(outputs)}

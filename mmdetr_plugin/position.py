@@ -73,7 +73,8 @@ class PositionEncoding(nn.Module):
         return tokens + codes if self.at == 'input' else tokens, torch.zeros_like(codes)
 
     def keys(self, layout: str) -> dict[str, str]:
-        return {'level_embed': '/transformer.level_embed'}
+        root = '/' if layout.startswith('mmdet') else '/transformer.'
+        return {'level_embed': f'{root}level_embed'}
 
 
 @MODELS.register_module()
@@ -169,7 +170,8 @@ class LearnedPosition(PositionEncoding):
         return torch.cat((columns, rows), -1).expand(batch, -1, -1, -1)
 
     def keys(self, layout: str) -> dict[str, str]:
-        names = {'columns.': '/backbone.1.col_embed.', 'rows.': '/backbone.1.row_embed.'}
+        root = '/positional_encoding.' if layout.startswith('mmdet') else '/backbone.1.'
+        names = {'columns.': f'{root}col_embed.', 'rows.': f'{root}row_embed.'}
         return {**super().keys(layout), **names}
 
 

@@ -43,7 +43,8 @@ class DecoupledAttention(AttentionOp):
             'key_pos': 'kpos',
             'value': 'v',
         }
-        return {f'{ours}.': f'../{self.official}_{theirs}_proj.' for ours, theirs in names.items()}
+        place = '' if layout.startswith('mmdet') else f'../{self.official}_'
+        return {f'{ours}.': f'{place}{theirs}_proj.' for ours, theirs in names.items()}
 
 
 @MODELS.register_module()
@@ -111,5 +112,7 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
         return torch.cat([split_heads(x, self.num_heads) for x in (content, place)], -1)
 
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            return {**super().keys(layout), 'query_spatial.': 'qpos_sine_proj.'}
         spatial = {'query_spatial.': '../ca_qpos_sine_proj.'}
         return {**super().keys(layout), **spatial, 'out_proj.': '../cross_attn.out_proj.'}

@@ -25,6 +25,9 @@ class MultiheadAttention(AttentionOp):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def keys(self, layout: str) -> dict[str, str]:
+        return {'': 'attn.'} if layout.startswith('mmdet') else {}
+
     def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """``q (B, N, C)``, ``k`` and ``v (B, S, C)``, each projected and split into heads."""
         width = q.shape[-1]

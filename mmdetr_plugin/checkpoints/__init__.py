@@ -1,7 +1,8 @@
 """Checkpoints: names in the published layouts, conversion, files."""
 
-from .convert import from_official, is_official, to_official, unwrap
+from .convert import from_official, to_official, to_ours, unwrap
 from .files import read_checkpoint, write_checkpoint
+from .layouts import is_official, recognise
 from .names import official_names
 
 __all__ = [
@@ -9,7 +10,9 @@ __all__ = [
     'is_official',
     'official_names',
     'read_checkpoint',
+    'recognise',
     'to_official',
+    'to_ours',
     'unwrap',
     'write_checkpoint',
 ]

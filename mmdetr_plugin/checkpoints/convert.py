@@ -1,4 +1,4 @@
-"""Published checkpoints to ours and back: renaming only, strict in both directions."""
+"""Checkpoints of other projects to ours and back: renaming only, strict in both directions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .names import IGNORED, official_names
+from .layouts import DETECTOR, LACKS, recognise, style
+from .names import IGNORED, OFFICIAL, Pieces, layout_names
 
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
-DETECTOR, MASK_HEAD = 'detr.', 'mask_head.'
-"""Where published models with a mask head keep the detector; where ours keep the mask head."""
+MASK_HEAD = 'mask_head.'
 
-BACKBONES = ('backbone.0.body.', 'backbone.body.')
-"""What published names of the backbone begin with (the second in Anchor DETR)."""
+ROWS = (
+    'head.class_branches.',
+    'queries.embedding.',
+    'queries.boxes.',
+    'queries.content.',
+    'queries.points',
+    'queries.reference.points',
+)
+"""Ours with a row for each class or query: their number is not for the conversion to judge."""
+
+Table = dict[str, tuple[Pieces, ...]]
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
@@ -28,54 +37,109 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
     return {name.removeprefix('module.'): value for name, value in checkpoint.items()}
 
 
-def is_official(names: Iterable[str]) -> bool:
-    """Whether these are names of a published checkpoint of the family (and not ours)."""
-    return any(name.removeprefix(DETECTOR).startswith(BACKBONES) for name in names)
+def to_ours(
+    weights: Mapping, model: nn.Module, masks: bool = True
+) -> tuple[dict[str, Tensor], str, list[str]]:
+    """Weights of any known layout -> our names, those of ``model``.
+
+    Buffers and frozen parameters may be absent all together: a dictionary of gradients has none.
+    The number of classes and of queries is that of the file.
+
+    Args:
+        weights: bare, or a checkpoint that has them under ``state_dict`` or ``model``.
+        masks: False: a file of the detector alone serves a model that has a mask head too, and the
+            other way round.
+
+    Returns:
+        The weights; the style of the file's layout (``ours``, ``official``, ``mmdet``); our names of
+        the tensors that the layout lacks, which were filled with zeros.
+
+    Raises:
+        ValueError: the layout is not known; a parameter is missing, unmapped or of another shape; the
+            message lists them with the nearest names.
+    """
+    state = unwrap(weights)
+    layout = recognise(state, model.layout)
+    out, filled = _rename(state, model, layout, masks)
+    target = model.state_dict()
+    _check_shapes({n: (_width(n, out[n]), _width(n, target[n])) for n in out})
+    return out, style(layout), filled
 
 
 def from_official(
     state: Mapping[str, Tensor], model: nn.Module, masks: bool = True
 ) -> dict[str, Tensor]:
-    """Weights in the official layout of ``model`` -> our names.
-
-    Buffers and frozen parameters may be absent all together: a dictionary of gradients has none.
-    Without ``masks`` a file of the detector alone serves a model that has a mask head too, and the
-    other way round.
+    """Weights in the official layout of ``model``, and of its shapes -> our names.
 
     Raises:
-        ValueError: a parameter is missing, unmapped or of another shape; the message lists them
-            with the nearest names.
+        ValueError: as :func:`to_ours`.
     """
-    table = official_names(model, model.layout)
-    if not masks:
-        state, table = _without_masks(state, table, getattr(model, 'official_root', ''))
-    known = {theirs for names in table.values() for theirs in names}
-    sources = {ours: next((n for n in names if n in state), None) for ours, names in table.items()}
-    trainable = _trainable(model)
-    if not any(sources[ours] for ours in table if ours not in trainable):
-        sources = {ours: sources[ours] for ours in table if ours in trainable}
-    missing = [table[ours][0] for ours, theirs in sources.items() if theirs is None]
-    unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
-    _check_names(missing, unmapped, known, state, f"'{model.layout}' checkpoint")
+    out, _ = _rename(state, model, model.layout, masks)
     target = model.state_dict()
-    out = {ours: state[theirs] for ours, theirs in sources.items()}
-    _check_shapes({table[n][0]: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})
-    if len(out) == len(table):
-        out |= {name: torch.zeros_like(t) for name, t in target.items() if name.endswith(IGNORED)}
+    _check_shapes({n: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})
     return out
 
 
-def _without_masks(
-    state: Mapping[str, Tensor], table: dict[str, tuple[str, ...]], root: str
-) -> tuple[Mapping[str, Tensor], dict[str, tuple[str, ...]]]:
-    """The file and the names, less the mask head where the other one has none."""
-    wrapped = any(name.startswith(DETECTOR) for name in state)
-    if wrapped and not root:
-        state = {n.removeprefix(DETECTOR): v for n, v in state.items() if n.startswith(DETECTOR)}
-    elif root and not wrapped:
-        state = {root + name: value for name, value in state.items()}
-        table = {ours: names for ours, names in table.items() if not ours.startswith(MASK_HEAD)}
-    return state, table
+def _rename(
+    state: Mapping[str, Tensor], model: nn.Module, layout: str, masks: bool
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors by our names, and the names that were filled."""
+    state, table = _table(state, model, layout, masks)
+    known = {n for sources in table.values() for names in sources for n in names}
+    found: dict[str, Pieces | None] = {
+        ours: next((names for names in sources if all(n in state for n in names)), None)
+        for ours, sources in table.items()
+    }
+    trainable = _trainable(model)
+    if not any(found[ours] for ours in table if ours not in trainable):
+        found = {ours: found[ours] for ours in table if ours in trainable}
+    filled = [n for n, names in found.items() if names is None and _may_lack(n, layout, table)]
+    missing = [table[n][0][0] for n, names in found.items() if names is None and n not in filled]
+    unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
+    _check_names(missing, unmapped, known, state, f"'{layout}' checkpoint")
+    target = model.state_dict()
+    out = {ours: _join([state[n] for n in names]) for ours, names in found.items() if names}
+    out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
+    if len(found) == len(table):
+        counters = [name for name in target if name.endswith(IGNORED)]
+        out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
+    return {name: out[name] for name in target if name in out}, filled
+
+
+def _table(
+    state: Mapping[str, Tensor], model: nn.Module, layout: str, masks: bool
+) -> tuple[Mapping[str, Tensor], Table]:
+    """The file and its names of the model's tensors, less a mask head that only one of them has."""
+    root = getattr(model, 'official_root', '')
+    without = None
+    if layout in OFFICIAL and not masks:
+        wrapped = any(name.startswith(DETECTOR) for name in state)
+        if wrapped and not root:
+            state = {
+                n.removeprefix(DETECTOR): v for n, v in state.items() if n.startswith(DETECTOR)
+            }
+        elif root and not wrapped:
+            state = {root + name: value for name, value in state.items()}
+            without = MASK_HEAD
+    elif not masks and not any(name.startswith(MASK_HEAD) for name in state):
+        without = MASK_HEAD
+    if layout != 'ours':
+        return state, layout_names(model, layout, without)
+    if not masks and not root:
+        state = {n: value for n, value in state.items() if not n.startswith(MASK_HEAD)}
+    names = [n for n in model.state_dict() if not n.startswith(without or '-')]
+    return state, {n: ((n,),) for n in names if not n.endswith(IGNORED)}
+
+
+def _may_lack(ours: str, layout: str, table: Table) -> bool:
+    """Whether files of the layout lack this bias: that of a convolution before a norm."""
+    pattern = LACKS.get(style(layout))
+    match = pattern and pattern.fullmatch(ours)
+    return bool(match) and f'{match[1]}gn.weight' in table
+
+
+def _join(pieces: list[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -86,7 +150,12 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     Raises:
         ValueError: a trainable parameter is missing, or ``state`` has an entry the model does not.
     """
-    table = official_names(model, model.layout)
+    return to_layout(state, model, model.layout)
+
+
+def to_layout(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[str, Tensor]:
+    """Our weights -> a layout of which every name is written, see :func:`to_official`."""
+    table = layout_names(model, layout)
     trainable = _trainable(model)
     missing = [name for name in table if name in trainable and name not in state]
     unmapped = [
@@ -95,11 +164,21 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
         if name not in table and not name.endswith(IGNORED) and not name.startswith('data_prep')
     ]
     _check_names(missing, unmapped, set(table), state, 'checkpoint of this model')
-    return {n: state[ours] for ours, names in table.items() if ours in state for n in names}
+    out = {}
+    for ours, sources in table.items():
+        for names in sources if ours in state else ():
+            pieces = [state[ours]] if len(names) == 1 else state[ours].chunk(len(names))
+            out.update(zip(names, pieces, strict=True))
+    return out
 
 
 def _trainable(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _width(name: str, tensor: Tensor) -> tuple[int, ...]:
+    """The shape, without the number of rows where it is that of the classes or queries."""
+    return tuple(tensor.shape[name.startswith(ROWS) :])
 
 
 def _check_names(

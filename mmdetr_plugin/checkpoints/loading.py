@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from .convert import _check_names, from_official, is_official, unwrap
+from .convert import _check_names, from_official, unwrap
+from .layouts import is_official
 from .names import IGNORED, official_names
 
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))

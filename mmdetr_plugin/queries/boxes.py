@@ -66,3 +66,5 @@ class LearnedBoxes(QuerySource):
         patterns = '/transformer.patterns.' if layout == 'detr' else '/patterns_embed.'
         boxes = '/query_embed.' if layout == 'sam' else '/refpoint_embed.'
         return {'boxes.': boxes, 'content.': '/tgt_embed.', 'patterns.': patterns}
+        if layout.startswith('mmdet'):
+            return {'boxes.': '/query_embedding.', 'patterns.': '/patterns.'}

@@ -57,7 +57,7 @@ class LearnedQueries(QuerySource):
         return State(content, pos, ref), None
 
     def keys(self, layout: str) -> dict[str, str]:
-        return {'embedding.': '/query_embed.'}
+        return {'embedding.': f'/query_embed{"ding" * layout.startswith("mmdet")}.'}
 
 
 @MODELS.register_module()
@@ -70,4 +70,6 @@ class LinearReference(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            return {'': '/reference_points_fc.'}
         return {'': '/transformer.reference_points.'}

@@ -19,7 +19,8 @@ class MLPReference(MLP):
             nn.init.xavier_uniform_(linear.weight)
 
     def keys(self, layout: str) -> dict[str, str]:
-        return {'': '/transformer.decoder.ref_point_head.'}
+        root = '/' if layout.startswith('mmdet') else '/transformer.'
+        return {'': f'{root}decoder.ref_point_head.'}
 
 
 @MODELS.register_module()

@@ -1,0 +1,107 @@
+"""Models of other projects and ours, with the same random weights: for tests and benchmarks.
+
+Nothing is downloaded. Every parameter and every statistic of a norm is drawn at random: the usual
+initial values (zeros of the box heads, above all) would hide differences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmdet
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmdetr_plugin.checkpoints import to_ours
+from mmdetr_plugin.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MMDET = {
+    'detr_r50': 'detr/detr_r50_8xb2-150e_coco',
+    'detr_dc5_r50': 'detr/detr_r50_8xb2-150e_coco',
+    'conditional_detr_r50': 'conditional_detr/conditional-detr_r50_8xb2-50e_coco',
+    'dab_detr_r50': 'dab_detr/dab-detr_r50_8xb2-50e_coco',
+    'deformable_detr_r50': 'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
+    'deformable_detr_refine_r50': 'deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco',
+    'deformable_detr_two_stage_r50': (
+        'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco'
+    ),
+}
+"""Our configs, and mmdet's of the same models. mmdet has none with a dilated backbone: the one here is
+mmdet's DETR with the backbone arguments that its users write for DC5."""
+
+DC5 = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2)}
+
+
+def mmdet_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module, nn.Module]:
+    """mmdet's model and that of our config ``name``, in evaluation mode, with equal weights.
+
+    mmdet dilates every block of a dilated stage and torchvision, whose weights the published DC5
+    models were trained from, all but the first: ``detr_dc5_r50`` has mmdet's backbone in both models.
+
+    Args:
+        name: one of ``MMDET``.
+        small: fewer layers and a thin backbone in both.
+    """
+    theirs, ours = mmdet_config(name), our_config(name)
+    if '_dc5_' in name:
+        ours.model.backbone.type = 'mmdet.ResNet'
+    if small:
+        for cfg in (theirs, ours):
+            cfg.model = shrink(cfg.model)
+    peer = randomise_(build(theirs.model, 'mmdet'), seed)
+    model = build(ours.model, 'mmdetr_plugin')
+    model.load_state_dict(to_ours(peer.state_dict(), model)[0])
+    return peer, model
+
+
+def mmdet_config(name: str) -> Config:
+    """mmdet's own config of the model of our config ``name``."""
+    folder = Path(mmdet.__file__).parent / '.mim' / 'configs'
+    cfg = Config.fromfile(folder / f'{MMDET[name]}.py')
+    if '_dc5_' in name:
+        cfg.model.backbone.update(DC5)
+    return cfg
+
+
+def our_config(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def shrink(model: ConfigDict) -> ConfigDict:
+    """The config of mmdet's or our model, with two layers each and a ResNet-18 of 16 channels."""
+    model.backbone.update(depth=18, base_channels=16, stem_channels=16)
+    widths = [16 * 2**i for i in model.backbone.out_indices]
+    model.neck.in_channels = widths
+    for part in (model.encoder, model.decoder):
+        part.num_layers = 2
+    return model
+
+
+def build(model: ConfigDict, scope: str) -> nn.Module:
+    """The model of a config, without weights of the backbone, in evaluation mode."""
+    model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(model).eval()
+
+
+@torch.no_grad()
+def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Draw every parameter and every statistic anew, in the size that keeps activations moderate."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if not tensor.is_floating_point():
+            continue
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith('running_var'):
+            tensor.copy_(1 + 0.3 * noise.tanh())
+        elif tensor.dim() > 1:
+            tensor.copy_(noise if 'embed' in name else noise * tensor[0].numel() ** -0.5)
+        elif name.endswith('weight'):  # of a norm, or the slope of a PReLU
+            tensor.copy_(1 + 0.1 * noise)
+        else:
+            tensor.copy_(0.1 * noise)
+    return model
