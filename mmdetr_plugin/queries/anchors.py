@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.rows import QUERIES, Rows
 from ..ops.coordinates import inverse_sigmoid
 from ..position import PositionEncoding
 from ..registry import MODELS
@@ -64,6 +65,10 @@ class AnchorQueries(QuerySource):
             )
         )
         return State(content, pos, ref, spatial), None
+
+    def rows(self) -> dict[str, Rows]:
+        # Each pattern goes with each point, so that either number changes without the other.
+        return dict.fromkeys(('points', 'patterns.'), Rows(QUERIES))
 
     def keys(self, layout: str) -> dict[str, str]:
         return {'patterns.': '/transformer.pattern.', 'points': '/transformer.position.weight'}

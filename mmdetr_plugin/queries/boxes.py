@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.rows import QUERIES, Rows
 from ..ops.coordinates import inverse_sigmoid
 from ..registry import MODELS
 from ..structures import Memory, State
@@ -61,10 +62,13 @@ class LearnedBoxes(QuerySource):
     def _batch(self, x: Tensor, memory: Memory) -> Tensor:
         return x.expand(len(memory.tokens), -1, -1)
 
+    def rows(self) -> dict[str, Rows]:
+        return dict.fromkeys(('boxes.', 'content.', 'patterns.'), Rows(QUERIES))
+
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            return {'boxes.': '/query_embedding.', 'patterns.': '/patterns.'}
         # Only DAB-DETR's patterns belong to the transformer.
         patterns = '/transformer.patterns.' if layout == 'detr' else '/patterns_embed.'
         boxes = '/query_embed.' if layout == 'sam' else '/refpoint_embed.'
         return {'boxes.': boxes, 'content.': '/tgt_embed.', 'patterns.': patterns}
-        if layout.startswith('mmdet'):
-            return {'boxes.': '/query_embedding.', 'patterns.': '/patterns.'}

@@ -56,6 +56,9 @@ class LearnedQueries(QuerySource):
             content, pos = content + pos, None
         return State(content, pos, ref), None
 
+    def rows(self) -> dict[str, Rows]:
+        return {'embedding.': Rows(QUERIES)}
+
     def keys(self, layout: str) -> dict[str, str]:
         return {'embedding.': f'/query_embed{"ding" * layout.startswith("mmdet")}.'}
 

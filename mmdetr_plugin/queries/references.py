@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.rows import QUERIES, Rows
 from ..ffn import MLP
 from ..registry import MODELS
 
@@ -34,6 +35,9 @@ class LearnedReference(nn.Module):
     def forward(self, pos: Tensor) -> Tensor:
         """(B, N, C), of which only B counts -> (B, N, 2)."""
         return self.points.expand(len(pos), -1, -1)
+
+    def rows(self) -> dict[str, Rows]:
+        return {'points': Rows(QUERIES)}
 
 
 @MODELS.register_module()

@@ -1,0 +1,56 @@
+"""Class rows by name, any number of queries: what training starts from."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+
+from ..checkpoints.class_names import Names, names_beside, stated_names
+from ..checkpoints.loading import weights_for
+from ..detector import DETR
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointAdapter(Hook):
+    """Puts the weights of ``load_from`` into the model's shapes and logs what became of them.
+
+    Where training starts, classes are mapped by name or start anew, and the number of queries may be
+    another one. Where a checkpoint is evaluated, all must come from the file; one that is resumed is
+    not touched.
+    """
+
+    priority = 'HIGH'  # before EMAHook, which copies the weights
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace the weights of ``checkpoint`` by those that the model shall load.
+
+        Raises:
+            ValueError: the checkpoint is of another model, or is evaluated and lacks something.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if runner._resume or not isinstance(model, DETR):
+            return
+        # ``Runner.train`` builds its loop before it loads; so do ``test`` and ``val``.
+        start = isinstance(runner._train_loop, BaseLoop)
+        file = runner._load_from or ''
+        source = stated_names(checkpoint) or names_beside(file)
+        state, report = weights_for(model, checkpoint, source, data_names(runner), start)
+        if not start and report.total('re-initialised')[0]:
+            parts = [part for part, kinds in report.counts.items() if 're-initialised' in kinds]
+            raise ValueError(
+                f'a checkpoint that is evaluated must have every part of the model, got no {parts}; '
+                'train them first, or use the config that it was made with'
+            )
+        runner.logger.info(f'What is loaded from {file or "the checkpoint"}:\n{report.table()}')
+        checkpoint['state_dict'] = state
+
+
+def data_names(runner: Runner) -> Names | None:
+    """Names of the classes of the data that the runner trains on, or else tests on."""
+    for loop in (runner._train_loop, runner._test_loop, runner._val_loop):
+        if isinstance(loop, BaseLoop):
+            meta = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
+            return tuple(meta['classes']) if meta.get('classes') else None
+    return None
