@@ -21,7 +21,7 @@ from mmdet.registry import MODELS as MMDET
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.structures import InstanceData
+from models import NUM_CLASSES, samples
 from small import ROOT
 from torch import Tensor, nn
 
@@ -32,25 +32,6 @@ PEERS = {
     'deformable_detr_r50': 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
     'detr_r50': 'mmdet::detr/detr_r50_8xb2-150e_coco.py',
 }
-NUM_CLASSES = 80
-TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
-
-
-def samples(batch: int, objects: int, canvas: tuple[int, int], device: str) -> list[DetDataSample]:
-    """Images as large as ``canvas`` with as many objects each, of up to half its extent."""
-    generator = torch.Generator().manual_seed(1)
-    height, width = canvas
-    out = []
-    for i in range(batch):
-        corner = torch.rand(objects, 2, generator=generator) * 0.5
-        extent = 0.02 + 0.48 * torch.rand(objects, 2, generator=generator)
-        boxes = torch.cat((corner, corner + extent), 1) * torch.tensor([width, height] * 2)
-        labels = torch.randint(0, NUM_CLASSES, (objects,), generator=generator)
-        meta = {'img_shape': canvas, 'ori_shape': canvas, 'batch_input_shape': canvas}
-        sample = DetDataSample(metainfo={**meta, 'scale_factor': (1.0, 1.0), 'img_id': i})
-        sample.gt_instances = InstanceData(bboxes=boxes.to(device), labels=labels.to(device))
-        out.append(sample)
-    return out
 
 
 def predictions(shape: tuple[int, int, int], columns: int, device: str) -> tuple[Tensor, Tensor]:
@@ -103,7 +84,7 @@ def main() -> None:
     for name in args.names or PEERS:
         head, criterion, columns = criteria(name)
         inputs = predictions((args.layers, args.batch, args.queries), columns, args.device)
-        batch = samples(args.batch, args.objects, (800, 1066), args.device)
+        batch = samples(args.batch, (800, 1066), args.objects, args.device)
         runs = {
             'mmdet': partial(of_peer, head.to(args.device), *inputs, batch),
             'ours': partial(of_ours, criterion.to(args.device), *inputs, batch),

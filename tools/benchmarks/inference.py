@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Inference from images to class logits and boxes: ours, mmdet and HF transformers, same weights.
+
+    python tools/benchmarks/inference.py deformable_detr_r50
+    python tools/benchmarks/inference.py detr_r50 conditional_detr_r50
+    python tools/benchmarks/inference.py --modes eager compiled --batch 1 8
+    python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
+        --precision fp32 fp16 bf16 --batch 1 8
+
+The peers run eagerly in single precision. Images are not padded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from harness import Contest, Result, parse, parser
+from models import PRECISIONS, images, samples
+from peers import mmdet_pair
+from torch import Tensor, nn
+
+NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50')
+MODES = ('eager', 'compiled', 'graph')
+Network = Callable[[Tensor], Result]
+
+
+def of_mmdet(model: nn.Module, inputs: Tensor) -> Result:
+    """mmdet's heads give the predictions of all layers, as in its ``predict``."""
+    batch = samples(len(inputs), tuple(inputs.shape[-2:]), 0, inputs.device)
+    logits, boxes = model(inputs, batch, mode='tensor')[:2]
+    return {'logits': logits[-1], 'boxes': boxes[-1]}
+
+
+def of_ours(model: nn.Module, inputs: Tensor) -> Result:
+    outputs = model._forward(inputs, aux=False)
+    return {'logits': outputs['pred_logits'][-1], 'boxes': outputs['pred_boxes'][-1]}
+
+
+def of_transformers(model: nn.Module, inputs: Tensor) -> Result:
+    outputs = model(pixel_values=inputs)
+    return {'logits': outputs.logits, 'boxes': outputs.pred_boxes}
+
+
+def graphed(network: Network, inputs: Tensor) -> Network:
+    """The network as one CUDA graph, for inputs of this shape."""
+    static = inputs.clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # caches and workspaces must exist before the capture
+            network(static)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = network(static)
+
+    def replay(inputs: Tensor) -> Result:
+        static.copy_(inputs)
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+def in_mode(network: Network, mode: str, inputs: Tensor) -> Network:
+    if mode == 'compiled':
+        return torch.compile(network)
+    return graphed(network, inputs) if mode == 'graph' else network
+
+
+def run(network: Network, inputs: Tensor, precision: str) -> Result:
+    dtype = PRECISIONS[precision]
+    with torch.no_grad(), torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
+        return network(inputs)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(NAMES)}')
+    options.add_argument('--batch', type=int, nargs='+', default=[1])
+    options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
+    options.add_argument('--modes', nargs='+', choices=MODES, default=['eager'])
+    options.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['fp32'])
+    args = parse(options)
+    if 'graph' in args.modes and args.device != 'cuda':
+        options.error("--modes graph needs --device cuda: it is CUDA's; leave it out")
+    size = tuple(args.size or ((800, 1066) if args.device == 'cuda' else (480, 640)))
+    contest = Contest(args)
+    for name in args.names or NAMES:
+        theirs, ours = (model.to(args.device) for model in mmdet_pair(name))
+        for number in args.batch:
+            inputs = images(number, size, args.device)
+            peer = partial(run, partial(of_mmdet, theirs), inputs, 'fp32')
+            for precision in args.precision:
+                runs = {'mmdet': peer}
+                for mode in args.modes:
+                    network = partial(run, partial(of_ours, ours), precision=precision)
+                    chosen = in_mode(network, mode, inputs)
+                    runs[f'ours {mode} {precision}'] = partial(chosen, inputs)
+                tolerance = 1e-4 if precision == 'fp32' else None
+                contest.compare(
+                    f'{name}, {number} x {size[0]} x {size[1]}', runs, tolerance=tolerance
+                )
+    contest.finish()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,36 @@
+"""Random images and objects, and the precisions, of the benchmarks that run whole models."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+Size = tuple[int, int]
+NUM_CLASSES = 80
+PRECISIONS = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+"""What autocast is asked for."""
+
+
+def images(batch: int, size: Size, device: str) -> Tensor:
+    """(B, 3, H, W), normalised noise."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, 3, *size, generator=generator).to(device)
+
+
+def samples(batch: int, size: Size, objects: int, device: str) -> list[DetDataSample]:
+    """Images of (height, width) ``size`` with as many objects each, of up to half its extent."""
+    generator = torch.Generator().manual_seed(1)
+    height, width = size
+    out = []
+    for i in range(batch):
+        corner = torch.rand(objects, 2, generator=generator) * 0.5
+        extent = 0.02 + 0.48 * torch.rand(objects, 2, generator=generator)
+        boxes = torch.cat((corner, corner + extent), 1) * torch.tensor([width, height] * 2)
+        labels = torch.randint(0, NUM_CLASSES, (objects,), generator=generator)
+        meta = {'img_shape': size, 'ori_shape': size, 'batch_input_shape': size}
+        sample = DetDataSample(metainfo={**meta, 'scale_factor': (1.0, 1.0), 'img_id': i})
+        sample.gt_instances = InstanceData(bboxes=boxes.to(device), labels=labels.to(device))
+        out.append(sample)
+    return out

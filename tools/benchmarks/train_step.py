@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""A training step (forward, losses, backward): our models and mmdet's with the same weights.
+
+    python tools/benchmarks/train_step.py deformable_detr_r50
+    python tools/benchmarks/train_step.py detr_r50
+    python tools/benchmarks/train_step.py detr_dc5_r50
+    python tools/benchmarks/train_step.py --device cuda --precision fp32 bf16
+
+Losses and every gradient are compared in single precision without dropout, then steps with dropout
+are timed. The image is not padded. The optimizer's own step, the same for both, is left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from harness import Contest, Result, parse, parser, without_dropout
+from mmdet.structures import DetDataSample
+from models import PRECISIONS, images, samples
+from peers import mmdet_pair
+from torch import Tensor, nn
+
+from mmdetr_plugin.checkpoints import to_ours
+
+CASES = {'deformable_detr_r50': (480, 640), 'detr_r50': (480, 640), 'detr_dc5_r50': (800, 1066)}
+"""(height, width) on the CPU, with one image; on a GPU it is 800 x 1066 and two images."""
+
+
+def step(
+    model: nn.Module, inputs: Tensor, batch: list[DetDataSample], precision: str = 'fp32'
+) -> Result:
+    """Losses; gradients are left in the model."""
+    model.zero_grad(set_to_none=True)
+    dtype = PRECISIONS[precision]
+    with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
+        losses = model.loss(inputs, batch)
+    losses = {name: value for name, value in losses.items() if 'loss' in name}
+    # Float16 has few small numbers: the factor that a gradient scaler begins with.
+    scale = 2.0**16 if dtype == torch.float16 else 1.0
+    (scale * sum(losses.values())).backward()
+    return losses
+
+
+def checked(
+    model: nn.Module, ours: nn.Module, lacking: set[str], inputs: Tensor, batch: list[DetDataSample]
+) -> Result:
+    """Losses and gradients under our names, without dropout.
+
+    ``lacking`` are parameters that mmdet's model does not have: biases before a norm.
+    """
+    with without_dropout(model):
+        losses = step(model, inputs, batch)
+    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    if model is not ours:
+        grads = to_ours(grads, ours)[0]
+    model.zero_grad(set_to_none=True)
+    return {**losses, **{f'grad {n}': grad for n, grad in grads.items() if n not in lacking}}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(CASES)}')
+    options.add_argument('--batch', type=int, help='images (default: 1, on a GPU 2)')
+    options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
+    options.add_argument('--objects', type=int, default=10, help='of every image')
+    options.add_argument(
+        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help="ours; mmdet's is fp32"
+    )
+    args = parse(options)
+    contest = Contest(args)
+    gpu = args.device == 'cuda'
+    for name in args.names or CASES:
+        size = tuple(args.size or ((800, 1066) if gpu else CASES[name]))
+        number = args.batch or 1 + gpu
+        theirs, ours = (model.to(args.device).train() for model in mmdet_pair(name))
+        inputs = images(number, size, args.device)
+        batch = samples(number, size, args.objects, args.device)
+        lacking = set(to_ours(theirs.state_dict(), ours)[2])
+        check = {
+            who: partial(checked, model, ours, lacking, inputs, batch)
+            for who, model in (('mmdet', theirs), ('ours', ours))
+        }
+        for precision in args.precision:
+            who = 'ours' if precision == 'fp32' else f'ours {precision}'
+            runs = {
+                'mmdet': partial(step, theirs, inputs, batch),
+                who: partial(step, ours, inputs, batch, precision),
+            }
+            case = f'{name}, {number} x {size[0]} x {size[1]}'
+            more = {'check': check} if precision == 'fp32' else {'tolerance': None}
+            contest.compare(case, runs, **more)
+    contest.finish()
+
+
+if __name__ == '__main__':
+    main()
