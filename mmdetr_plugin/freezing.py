@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from torch import nn
@@ -14,12 +15,12 @@ def freeze_(model: nn.Module, names: Iterable[str]) -> None:
     To be called again after every ``model.train()``, which would wake the norms.
 
     Args:
-        names: of submodules, e.g. ``backbone`` or ``decoder.layers.0``.
+        names: of submodules, e.g. ``backbone``, ``decoder.layers.0`` or ``decoder.layers.0-3``.
 
     Raises:
         ValueError: there is no such submodule.
     """
-    for name in names:
+    for name in (part for given in names for part in _spell_out(given)):
         try:
             part = model.get_submodule(name)
         except AttributeError as error:
@@ -29,3 +30,12 @@ def freeze_(model: nn.Module, names: Iterable[str]) -> None:
                 f'freeze must name parts of the model, got {name!r}; did you mean one of {near}?'
             ) from error
         part.requires_grad_(False).eval()
+
+
+def _spell_out(name: str) -> list[str]:
+    """``layers.0-2.ffn`` as ``layers.0.ffn``, ``layers.1.ffn``, ``layers.2.ffn``."""
+    found = re.fullmatch(r'(.*\.)?(\d+)-(\d+)(\..*)?', name)
+    if found is None:
+        return [name]
+    before, first, last, after = found.groups(default='')
+    return [f'{before}{i}{after}' for i in range(int(first), int(last) + 1)]

@@ -44,7 +44,7 @@ def draw_grid(
     """(H, W, 3) uint8, RGB: true boxes white and thin, predictions coloured with name and score.
 
     Args:
-        pictures: images of one size.
+        pictures: a cell is as large as the largest of them.
         names: names of the labels.
         scale: enlargement, so that text is legible on small images.
         score_thr: predictions below this score are left out.
@@ -52,7 +52,7 @@ def draw_grid(
     if not pictures:
         raise ValueError('a grid must have at least one picture, got none; draw more images')
     cells = [_draw(picture, names, scale, score_thr) for picture in pictures]
-    height, width = cells[0].shape[:2]
+    height, width = (max(cell.shape[i] for cell in cells) for i in (0, 1))
     rows = -(-len(cells) // columns)
     columns = min(columns, len(cells))
     shape = (BAND + rows * (height + GAP), columns * (width + GAP) + GAP, 3)
@@ -61,7 +61,7 @@ def draw_grid(
     cv2.putText(canvas, text, (GAP, 18), FONT, 0.5, WHITE, 1, cv2.LINE_AA)
     for i, cell in enumerate(cells):
         y, x = BAND + i // columns * (height + GAP), GAP + i % columns * (width + GAP)
-        canvas[y : y + height, x : x + width] = cell
+        canvas[y : y + cell.shape[0], x : x + cell.shape[1]] = cell
     return canvas
 
 
