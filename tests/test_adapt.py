@@ -235,11 +235,11 @@ def test_other_shapes_are_refused() -> None:
     state['decoder.norm.weight'] = torch.zeros(7)
     state['head.class_branches.0.weight'] = torch.zeros(6, 16)
     text = (
-        r'only the numbers of classes and of queries may differ, got decoder.norm.weight: checkpoint \(7,\), '
-        r'model \(32,\), head.class_branches.0.weight: checkpoint \(6, 16\), model \(6, 32\); use'
+        r'\n  decoder.norm.weight: file \(7,\), model \(32,\)'
+        r'\n  head.class_branches.0.weight: file \(16,\), model \(32,\)\n.*classes and queries alone'
     )
     with pytest.raises(ValueError, match=text):
-        adapt(state, build('detr_r50', seed=1))
+        weights_for(build('detr_r50', seed=1), state)
 
 
 def test_class_rows_that_disagree_are_refused() -> None:

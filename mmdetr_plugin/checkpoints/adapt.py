@@ -24,7 +24,7 @@ def adapt(
     start: bool = True,
     filled: Iterable[str] = (),
 ) -> tuple[dict[str, Tensor], Report]:
-    """Weights by our names -> weights in the shapes of ``model``, and what became of them.
+    """Weights by our names, as :func:`to_ours` gives them -> the shapes of ``model``, and a report.
 
     Class rows go by name where both sides have names; without names equal numbers of rows keep
     their order, and all others begin with the values that ``model`` has now, its initial ones. Of
@@ -38,11 +38,10 @@ def adapt(
         filled: names in ``state`` that did not come from a file.
 
     Raises:
-        ValueError: tensors differ in another dimension; names and class rows differ in number; a row
-            has no source although training does not start.
+        ValueError: names and class rows differ in number; a row has no source although no training
+            starts.
     """
     own, table = model.state_dict(), row_table(model)
-    _check_widths(state, own, table)
     report, filled = Report(), set(filled)
     given, wanted = _count(state, table), _count(own, table)
     classes, report.notes = match_classes(given, wanted, source, target)
@@ -124,23 +123,6 @@ def _resize(value: Tensor, number: int, generator: torch.Generator) -> Tensor:
 def _query_note(name: str, given: int, wanted: int) -> str:
     rest = f'; the other {wanted - given} are copies with noise' if wanted > given else ''
     return f'{name}: {given} rows in the checkpoint, {wanted} here: the first are kept{rest}'
-
-
-def _check_widths(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], table: Mapping[str, Rows]
-) -> None:
-    """Only rows that have a meaning may differ in number."""
-    wrong = [
-        f'{name}: checkpoint {tuple(state[name].shape)}, model {tuple(own[name].shape)}'
-        for name in state.keys() & own.keys()
-        if state[name].shape[name in table :] != own[name].shape[name in table :]
-    ]
-    if wrong:
-        raise ValueError(
-            'tensors must have the shapes of the model, only the numbers of classes and of queries may '
-            f'differ, got {listing(sorted(wrong))}; use the widths and depths that the checkpoint was '
-            'made with'
-        )
 
 
 def _check_exact(
