@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from attention_check import naive
 from cli import run as run_command
 from mmcv.ops import MultiScaleDeformableAttention as MmcvAttention
 from torch import Tensor
@@ -27,29 +27,6 @@ ON_CPU = [
     'grid',
     pytest.param('compiled', marks=pytest.mark.skipif(not has_numba(), reason='needs numba')),
 ]
-
-
-def naive(value: Tensor, shapes: tuple, locations: Tensor, weights: Tensor) -> Tensor:
-    """The definition, one sample after the other: bilinear reading, zero outside the map."""
-    batch, _, heads, width = value.shape
-    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
-    starts = [0, *itertools.accumulate(h * w for h, w in shapes)]
-    rows = []
-    every = itertools.product(range(batch), range(queries), range(heads))
-    for b, q, head in every:
-        total = value.new_zeros(width)
-        for level, point in itertools.product(range(levels), range(points)):
-            height, columns = shapes[level]
-            x = locations[b, q, head, level, point, 0] * columns - 0.5
-            y = locations[b, q, head, level, point, 1] * height - 0.5
-            left, top = math.floor(x.item()), math.floor(y.item())
-            for row, column in itertools.product((top, top + 1), (left, left + 1)):
-                if 0 <= row < height and 0 <= column < columns:
-                    share = (1 - (x - column).abs()) * (1 - (y - row).abs())
-                    token = value[b, starts[level] + row * columns + column, head]
-                    total = total + weights[b, q, head, level, point] * share * token
-        rows.append(total)
-    return torch.stack(rows).view(batch, queries, heads * width)
 
 
 def inputs(levels: int, spread: float, points: int = 3) -> tuple[Tensor, Tensor, Tensor]:

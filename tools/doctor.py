@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""What is installed, which deformable attention runs here and whether it is right, what to mend.
+
+    python tools/doctor.py
+
+The exit code is 1 if something that is needed is missing or broken; the line says how to mend it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+NOTE, BROKEN = 'note', 'BROKEN'
+BREAKS = (ImportError, OSError, RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
+"""What importing or calling a package that does not fit the others raises."""
+
+DISTRIBUTIONS = {
+    'mmdetr_plugin': ('mmdetr_plugin',),
+    'torch': ('torch',),
+    'mmengine': ('mmengine', 'onedl-mmengine'),
+    'mmcv': ('mmcv', 'onedl-mmcv', 'mmcv-full', 'mmcv-lite'),
+    'mmdet': ('mmdet', 'onedl-mmdetection'),
+    'numpy': ('numpy',),
+    'scipy': ('scipy',),
+    'pycocotools': ('pycocotools',),
+    'OpenCV': ('opencv-python', 'opencv-python-headless'),
+}
+OPTIONAL = {
+    'numba': 'makes deformable attention on the CPU several times faster',
+    'matplotlib': 'draws the pictures of tools/check_dataset.py',
+    'deformops': '',
+}
+MMCV = (
+    '{}pip install --no-build-isolation --no-binary mmcv --force-reinstall --no-deps --no-cache-dir '
+    '"mmcv>=2.1.0,<2.2"  # compiles; needs "setuptools<81", wheel and ninja'
+)
+REBUILD, REBUILD_CUDA = MMCV.format(''), MMCV.format('MMCV_WITH_OPS=1 FORCE_CUDA=1 ')
+TORCH = 'choose the command for torch at https://pytorch.org/get-started/locally, then compile mmcv'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report; ``state`` is '', NOTE or BROKEN, ``remedy`` what to do about it."""
+
+    name: str
+    value: str
+    state: str = ''
+    remedy: str = ''
+
+
+def versions() -> Iterator[Row]:
+    """What pip says; nothing is imported."""
+    yield Row('python', platform.python_version())
+    for name, distributions in DISTRIBUTIONS.items():
+        found = [d for d in distributions if _version(d)]
+        value = ' and '.join(f'{d} {_version(d)}' if d != name else _version(d) for d in found)
+        if len(found) > 1:
+            remedy = f'pip uninstall {" ".join(found)}, then install one of them'
+            yield Row(name, value, NOTE, f'several packages with the same files: {remedy}')
+        else:
+            yield Row(name, value or 'not installed')
+    for name, use in OPTIONAL.items():
+        wanted = use and not _version(name)
+        remedy = (NOTE, f'optional, {use}: pip install {name}') if wanted else ()
+        yield Row(name, _version(name) or 'not installed', *remedy)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ''
+
+
+def imports() -> Iterator[Row]:
+    """Import what is needed, the innermost first; ends with the first that fails."""
+    for module, remedy in (
+        ('torch', TORCH),
+        ('cv2', 'pip uninstall opencv-python, then pip install --no-deps opencv-python-headless'),
+        ('mmdetr_plugin', 'see above'),  # its own error names what does not fit, and the remedy
+        ('mmcv.ops', f'mmcv was compiled for another torch, or not at all: {REBUILD}'),
+        ('mmdetr_plugin.components', 'run `make setup` in a checkout: it installs tested versions'),
+    ):
+        try:
+            importlib.import_module(module)
+        except BREAKS as error:
+            yield Row(module, f'{type(error).__name__}: {error}', BROKEN, remedy)
+            return
+        yield Row(module, 'can be imported')
+
+
+def devices() -> Iterator[Row]:
+    """Whether torch, mmcv's operators and the compilers are of one CUDA."""
+    import torch
+    from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+    cuda, available = torch.version.cuda, torch.cuda.is_available()
+    if cuda:
+        remedy = f'no GPU can be used: look at nvidia-smi; its driver must know CUDA {cuda}'
+        yield Row("torch's CUDA", cuda, *(() if available else (NOTE, remedy)))
+    else:
+        driver = shutil.which('nvidia-smi')
+        remedy = f'there is a GPU, which this torch cannot use: {TORCH}'
+        yield Row("torch's CUDA", 'none, a build for CPUs', *((NOTE, remedy) if driver else ()))
+    for i in range(torch.cuda.device_count() if available else 0):
+        yield Row(f'GPU {i}', torch.cuda.get_device_name(i))
+
+    ops = get_compiling_cuda_version()
+    state, remedy = '', ''
+    if cuda and not _same_major(ops, cuda):
+        state, remedy = NOTE, f'its operators must be compiled for CUDA {cuda}: {REBUILD_CUDA}'
+    yield Row("mmcv's CUDA", f'{ops}, compiled by {get_compiler_version()}', state, remedy)
+
+    nvcc = _tool_version('nvcc', 'release ')
+    state, remedy = '', ''
+    if cuda and nvcc and not _same_major(nvcc, cuda):
+        state, remedy = NOTE, f'mmcv cannot be compiled by it: install the CUDA {cuda} toolkit'
+    yield Row('nvcc', nvcc or 'none; only compiling mmcv for CUDA needs it', state, remedy)
+    yield Row('c++', _tool_version('c++') or 'none; only compiling mmcv needs it')
+
+
+def _same_major(a: str, b: str) -> bool:
+    return a.split('.')[0] == b.split('.')[0]
+
+
+def _tool_version(command: str, before: str = '') -> str:
+    """What a compiler says of its version, after ``before``; '' if there is none."""
+    path = shutil.which(command)
+    if not path:
+        return ''
+    said = subprocess.run([path, '--version'], capture_output=True, text=True).stdout
+    line = next((line for line in said.splitlines() if before in line), 'of unknown version')
+    return line[line.find(before) + len(before) :].split(',')[0]
+
+
+def attention() -> Iterator[Row]:
+    """Deformable attention as models call it, against its definition, on every device."""
+    import torch
+    from attention_check import LIMITS, compare
+
+    remedies = {
+        'compiled': 'pip install --upgrade --force-reinstall numba, or pip uninstall numba',
+        'mmcv': REBUILD_CUDA,
+    }
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    for device in (torch.device('cpu'), *(torch.device('cuda', i) for i in gpus)):
+        advice = remedies['compiled' if device.type == 'cpu' else 'mmcv']
+        for dtype in LIMITS:
+            name = f'{device} {str(dtype).removeprefix("torch.")}'
+            try:
+                result = compare(device, dtype)
+            except BREAKS as error:
+                first = (str(error).splitlines() or [''])[0]
+                yield Row(name, f'{type(error).__name__}: {first}', BROKEN, advice)
+                continue
+            value = f'{result.backend:<10}{result.forward:<10.1e}{result.backward:.1e}'
+            remedy = f'over {result.limit:.0e}, results are wrong: {advice}'
+            yield Row(name, value, *(() if result.agrees else (BROKEN, remedy)))
+
+
+def report(title: str, rows: Iterator[Row]) -> list[Row]:
+    """Print the rows as they come; return the broken ones."""
+    print(f'{title}')
+    broken = []
+    for row in rows:
+        print(f'  {row.name:<26}{row.value}', flush=True)
+        if row.state:
+            print(f'  {row.state:>24}  {row.remedy}')
+        broken += [row] if row.state == BROKEN else []
+    return broken
+
+
+def main() -> None:
+    broken = report('versions', versions()) + report('imports', imports())
+    if not broken:  # otherwise there is nothing to call
+        broken += report('devices and compilers', devices())
+        title = 'deformable attention: backend, largest difference forward and backward'
+        broken += report(f'{title}, in shares of the largest value', attention())
+    print(f'broken: {", ".join(row.name for row in broken)}' if broken else 'nothing is broken')
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == '__main__':
+    main()
