@@ -1,6 +1,15 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 default_scope = 'mmdetr_plugin'
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='auto'))
-# The data set must have as many classes as the model.
-custom_hooks = [dict(type='mmdet.NumClassCheckHook')]
+# A run may be killed at any moment; one that is resumed goes on as if it had not been.
+default_hooks = dict(
+    checkpoint=dict(type='mmdetr_plugin.WholeCheckpointHook', max_keep_ckpts=3, save_best='auto'),
+    sampler_seed=dict(type='mmdetr_plugin.EpochSeedHook'))
+# The data set must have as many classes as the model; weights of others are made to fit. The log says
+# what is trained, on what batch.
+custom_hooks = [
+    dict(type='mmdet.NumClassCheckHook'),
+    dict(type='mmdetr_plugin.CheckpointAdapter'),
+    dict(type='mmdetr_plugin.EffectiveBatchHook'),
+    dict(type='mmdetr_plugin.ParameterTableHook'),
+]

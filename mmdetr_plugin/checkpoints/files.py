@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from .safe_globals import register_safe_globals
+
+ASIDE = '.tmp'
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -44,12 +48,37 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
-    """Save beside ``path``, then rename: what stood there before stays whole until then."""
+    """Save a dictionary; what stood at ``path`` before stays whole until the new file is."""
+    with written_whole(path) as file:
+        torch.save(dict(checkpoint), file)
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the name ``path`` once it is whole and on the disk.
+
+    A process may be killed and a machine may go down at any moment: ``path`` is then as it was, or
+    new. What a killed process leaves aside is a hidden file with the ending of `ASIDE`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    aside = path.with_name(f'.{path.name}.{os.getpid()}{ASIDE}')
     try:
-        torch.save(dict(checkpoint), aside)
+        with aside.open('wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
+        _sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name on the disk too, where the system can: Windows opens no folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,15 @@
+"""Hooks of the runner."""
+
+from .checkpoint import WholeCheckpointHook
+from .checkpoint_adapter import CheckpointAdapter
+from .effective_batch import EffectiveBatchHook
+from .parameter_table import ParameterTableHook
+from .seed import EpochSeedHook
+
+__all__ = [
+    'CheckpointAdapter',
+    'EffectiveBatchHook',
+    'EpochSeedHook',
+    'ParameterTableHook',
+    'WholeCheckpointHook',
+]
