@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from .build import build_slot
+from .checkpoints.names import style
 from .encoder import init_transformer_
 from .heads.set_head import Prediction, SetHead
 from .registry import MODELS
@@ -48,13 +49,14 @@ class Decoder(nn.Module):
         self.adapter = build_slot(MODELS, adapter, 'decoder.adapter', **shared)
         init_transformer_(self)
 
+    def keys(self, layout: str) -> dict[str, str]:
+        name = {'mmdet': 'post_norm.', 'hf': 'layernorm.'}.get(style(layout))
+        return {} if name is None else {'norm.': name}
+
     def forward(
         self, state: State, memory: Memory, head: SetHead, aux: bool = True
     ) -> tuple[list[Prediction], Tensor]:
         """Predictions after every layer, or after the last one only if not ``aux``.
-
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'norm.': 'post_norm.'} if layout.startswith('mmdet') else {}
 
         The second value is the normed content (B, N, C) that the last prediction read.
         """

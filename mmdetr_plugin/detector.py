@@ -277,6 +277,11 @@ class DETR(BaseDetector):
         """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""
         if layout.startswith('mmdet'):
             return {}  # the parts have the same places
+        if layout.startswith('hf'):
+            convs = 'conv_encoder.' * (layout == 'hf_dab')
+            places = {name: f'/model.{name}' for name in ('encoder.', 'decoder.')}
+            places['backbone.'] = f'/model.backbone.{convs}model.'
+            return {**places, **projection_names(self.neck, layout)}
         backbone = '/backbone.0.body.'
         layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
         if layout == 'anchor':

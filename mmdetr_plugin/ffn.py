@@ -35,6 +35,8 @@ class FeedForward(nn.Module):
         if layout.startswith('mmdet'):
             places = {'linear1.': '0.0.', 'activation.': '0.1.', 'linear2.': '1.'}
             return {ours: f'layers.{theirs}' for ours, theirs in places.items()}
+        if layout.startswith('hf'):
+            return {'linear1.': 'fc1.', 'activation.': 'activation_fn.', 'linear2.': 'fc2.'}
         return {}
 
     def forward(self, x: Tensor) -> Tensor:

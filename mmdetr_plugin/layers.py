@@ -81,6 +81,12 @@ class EncoderLayer(TransformerLayer):
         super().__init__({'self_attn': self_attn}, ffn, embed_dims, dropout, layer)
 
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            return {'self_attn_out.norm.': 'norms.0.', 'ffn_out.norm.': 'norms.1.'}
+        if layout.startswith('hf'):
+            names = {'self_attn_out.norm.': 'self_attn_layer_norm.'}
+            names['ffn_out.norm.'] = 'final_layer_norm.'
+            return {**names, 'ffn.': '' if layout == 'hf_dab' else 'mlp.'}
         ffn = 'ffn.' if layout == 'anchor' else ''
         return {
             'self_attn_out.norm.': 'norm1.',
@@ -92,8 +98,6 @@ class EncoderLayer(TransformerLayer):
 @MODELS.register_module()
 class DecoderLayer(TransformerLayer):
     """Self-attention of the queries, cross-attention to the memory, feed-forward part."""
-        if layout.startswith('mmdet'):
-            return {'self_attn_out.norm.': 'norms.0.', 'ffn_out.norm.': 'norms.1.'}
 
     def __init__(
         self,
@@ -108,6 +112,20 @@ class DecoderLayer(TransformerLayer):
         super().__init__(ops, ffn, embed_dims, dropout, layer)
 
     def keys(self, layout: str) -> dict[str, str]:
+        if layout.startswith('mmdet'):
+            outputs = ('self_attn_out', 'cross_attn_out', 'ffn_out')
+            return {f'{name}.norm.': f'norms.{i}.' for i, name in enumerate(outputs)}
+        if layout.startswith('hf'):
+            # The layers of DAB-DETR keep each norm with what comes before it.
+            places = ('self_attn.', 'cross_attn.', 'mlp.') if layout == 'hf_dab' else ('', '', '')
+            cross = 'cross_attn' if layout == 'hf_dab' else 'encoder_attn'
+            return {
+                'self_attn_out.norm.': f'{places[0]}self_attn_layer_norm.',
+                'cross_attn.': f'{cross}.',
+                'cross_attn_out.norm.': f'{places[1]}{cross}_layer_norm.',
+                'ffn.': 'mlp.',
+                'ffn_out.norm.': f'{places[2]}final_layer_norm.',
+            }
         ffn = 'ffn.' if layout == 'anchor' else ''
         # The official Deformable and Anchor layers number the cross-attention's norm first.
         crossed = layout in ('deformable', 'anchor')
@@ -119,6 +137,3 @@ class DecoderLayer(TransformerLayer):
             'ffn.': ffn,
             'ffn_out.norm.': f'{ffn}norm2.' if layout == 'anchor' else 'norm3.',
         }
-        if layout.startswith('mmdet'):
-            outputs = ('self_attn_out', 'cross_attn_out', 'ffn_out')
-            return {f'{name}.norm.': f'norms.{i}.' for i, name in enumerate(outputs)}

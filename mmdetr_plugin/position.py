@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .checkpoints.names import OFFICIAL, style
 from .ffn import MLP
 from .ops.coordinates import sine_code, sine_point_code
 from .registry import MODELS
@@ -73,7 +74,7 @@ class PositionEncoding(nn.Module):
         return tokens + codes if self.at == 'input' else tokens, torch.zeros_like(codes)
 
     def keys(self, layout: str) -> dict[str, str]:
-        root = '/' if layout.startswith('mmdet') else '/transformer.'
+        root = {'mmdet': '/', 'hf': '/model.'}.get(style(layout), '/transformer.')
         return {'level_embed': f'{root}level_embed'}
 
 
@@ -172,6 +173,9 @@ class LearnedPosition(PositionEncoding):
     def keys(self, layout: str) -> dict[str, str]:
         root = '/positional_encoding.' if layout.startswith('mmdet') else '/backbone.1.'
         names = {'columns.': f'{root}col_embed.', 'rows.': f'{root}row_embed.'}
+        if layout.startswith('hf'):
+            root = '/model.position_embedding.'
+            names = {'columns.': f'{root}column_embeddings.', 'rows.': f'{root}row_embeddings.'}
         return {**super().keys(layout), **names}
 
 
@@ -238,7 +242,9 @@ class AnchorPosition(PositionEncoding):
         x, y = ((i - 0.5) / i[:, -1:] for i in index)
         return x, y
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in OFFICIAL:
+            return None
         names = super().keys(layout)
         for ours, theirs in (('plane', 'adapt_pos2d'), ('line', 'adapt_pos1d')):
             for i in (0, 1):  # a ReLU stands between the two linear layers

@@ -33,6 +33,22 @@ MMDET = {
 """Our configs, and mmdet's of the same models. mmdet has none with a dilated backbone: the one here is
 mmdet's DETR with the backbone arguments that its users write for DC5."""
 
+HF = {
+    'detr_r50': ('Detr', {}),
+    'conditional_detr_r50': ('ConditionalDetr', {}),
+    'dab_detr_r50': ('DabDetr', {}),
+    'deformable_detr_r50': ('DeformableDetr', {}),
+    'deformable_detr_refine_r50': ('DeformableDetr', {'with_box_refine': True}),
+    'deformable_detr_two_stage_r50': (
+        'DeformableDetr',
+        {'with_box_refine': True, 'two_stage': True},
+    ),
+}
+"""Our configs, and the models of transformers with what differs from their default configs."""
+
+TABLES = ('query_embedding.weight', 'embeddings.weight', 'level_embed')
+"""Matrices whose rows are used as they are."""
+
 DC5 = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2)}
 
 
@@ -55,6 +71,37 @@ def mmdet_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module
     peer = randomise_(build(theirs.model, 'mmdet'), seed)
     model = build(ours.model, 'mmdetr_plugin')
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])
+    return peer, model
+
+
+def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module, nn.Module]:
+    """The model of transformers and that of our config ``name``, see :func:`mmdet_pair`.
+
+    Theirs has the default config, but for our 80 classes, the plain form of deformable attention,
+    and a ResNet of transformers itself, which needs no timm.
+    """
+    import transformers  # only these pairs need it
+
+    kind, options = HF[name]
+    ours = our_config(name)
+    if small:
+        ours.model = shrink(ours.model)
+        options = {**options, 'encoder_layers': 2, 'decoder_layers': 2}
+    backbone = ours.model.backbone
+    width = backbone.get('base_channels', 64)
+    resnet = transformers.ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[width * 2**i * (1 if small else 4) for i in range(4)],
+        depths=[2, 2, 2, 2] if small else [3, 4, 6, 3],
+        layer_type='basic' if small else 'bottleneck',
+        out_features=[f'stage{i + 1}' for i in backbone.out_indices],
+    )
+    config = getattr(transformers, f'{kind}Config')(
+        backbone_config=resnet, num_labels=80, disable_custom_kernels=True, **options
+    )
+    peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
+    model = build(ours.model, 'mmdetr_plugin')
+    model.load_state_dict(to_ours(randomise_(peer, seed).state_dict(), model)[0])
     return peer, model
 
 
@@ -99,7 +146,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
         if name.endswith('running_var'):
             tensor.copy_(1 + 0.3 * noise.tanh())
         elif tensor.dim() > 1:
-            tensor.copy_(noise if 'embed' in name else noise * tensor[0].numel() ** -0.5)
+            tensor.copy_(noise if name.endswith(TABLES) else noise * tensor[0].numel() ** -0.5)
         elif name.endswith('weight'):  # of a norm, or the slope of a PReLU
             tensor.copy_(1 + 0.1 * noise)
         else:

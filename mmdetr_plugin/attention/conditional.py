@@ -43,8 +43,23 @@ class DecoupledAttention(AttentionOp):
             'key_pos': 'kpos',
             'value': 'v',
         }
+        if layout.startswith('hf'):
+            return self._hf_keys(layout)
         place = '' if layout.startswith('mmdet') else f'../{self.official}_'
         return {f'{ours}.': f'{place}{theirs}_proj.' for ours, theirs in names.items()}
+
+    def _hf_keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in ('hf_detr', 'hf_dab'):
+            return None
+        ours = ('query_content', 'query_pos', 'key_content', 'key_pos', 'value')
+        if layout == 'hf_dab':
+            kind = {'sa': 'self_attn', 'ca': 'cross_attn'}[self.official]
+            names = {f'{name}.': f'{kind}_{name}_proj.' for name in (*ours, 'query_spatial')}
+            spatial = f'{kind}_query_pos_sine_proj.'
+            return {**names, 'query_spatial.': spatial, 'out_proj.': f'{kind}.output_proj.'}
+        theirs = ('q_content', 'q_pos', 'k_content', 'k_pos', 'v', 'q_pos_sine')
+        names = {f'{a}.': f'{b}_proj.' for a, b in zip((*ours, 'query_spatial'), theirs)}
+        return {**names, 'out_proj.': 'o_proj.'}
 
 
 @MODELS.register_module()
@@ -111,7 +126,9 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
         """Twice (B, N, C) -> (B, heads, N, 2 C / heads)."""
         return torch.cat([split_heads(x, self.num_heads) for x in (content, place)], -1)
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout.startswith('hf'):
+            return super().keys(layout)
         if layout.startswith('mmdet'):
             return {**super().keys(layout), 'query_spatial.': 'qpos_sine_proj.'}
         spatial = {'query_spatial.': '../ca_qpos_sine_proj.'}

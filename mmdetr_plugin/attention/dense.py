@@ -25,8 +25,15 @@ class MultiheadAttention(AttentionOp):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'': 'attn.'} if layout.startswith('mmdet') else {}
+    def keys(self, layout: str) -> dict[str, str | list[str]]:
+        if layout.startswith('mmdet'):
+            return {'': 'attn.'}
+        if not layout.startswith('hf'):
+            return {}
+        names: dict[str, str | list[str]] = {
+            f'in_proj_{kind}': [f'{x}_proj.{kind}' for x in 'qkv'] for kind in ('weight', 'bias')
+        }
+        return {**names, 'out_proj.': 'out_proj.' if layout == 'hf_dab' else 'o_proj.'}
 
     def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """``q (B, N, C)``, ``k`` and ``v (B, S, C)``, each projected and split into heads."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.names import OFFICIAL
 from ..ffn import MLP
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
@@ -94,7 +95,9 @@ class GaussianPrior(nn.Module):
             biases.append(log_gaussian(centres, steepness[i], shape) * (stride / UNIT))
         return torch.cat(biases, -1), state.carry.get('shares')
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in OFFICIAL:
+            return None
         names = {
             'norm.': 'norm4.',
             'reference.': 'point1.',

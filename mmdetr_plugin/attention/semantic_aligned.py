@@ -9,6 +9,7 @@ from mmcv.ops import roi_align
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoints.names import OFFICIAL
 from ..ffn import MLP
 from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code
@@ -175,7 +176,9 @@ class SemanticAlignedAttention(AttentionOp):
         bias = log_gaussian(cells.transpose(1, 2) - 0.5, steepness.transpose(1, 2), (height, width))
         return bias if memory.key_mask is None else bias.masked_fill(~memory.key_mask, -torch.inf)
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in OFFICIAL:
+            return None
         names = {
             'points.conv.': 'point1.0.',
             'points.mlp.': 'point2.',

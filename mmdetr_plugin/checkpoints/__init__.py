@@ -1,6 +1,6 @@
 """Checkpoints: names in the published layouts, conversion, files."""
 
-from .convert import from_official, to_official, to_ours, unwrap
+from .convert import from_official, to_hf, to_official, to_ours, unwrap
 from .files import read_checkpoint, write_checkpoint
 from .layouts import is_official, recognise
 from .names import official_names
@@ -11,6 +11,7 @@ __all__ = [
     'official_names',
     'read_checkpoint',
     'recognise',
+    'to_hf',
     'to_official',
     'to_ours',
     'unwrap',

@@ -8,23 +8,15 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .layouts import DETECTOR, LACKS, recognise, style
-from .names import IGNORED, OFFICIAL, Pieces, layout_names
+from .hf import names_of_models
+from .layouts import DETECTOR, LACKS, hf_layout, recognise
+from .names import IGNORED, OFFICIAL, Pieces, layout_names, style
+from .rows import row_table
 
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
 MASK_HEAD = 'mask_head.'
-
-ROWS = (
-    'head.class_branches.',
-    'queries.embedding.',
-    'queries.boxes.',
-    'queries.content.',
-    'queries.points',
-    'queries.reference.points',
-)
-"""Ours with a row for each class or query: their number is not for the conversion to judge."""
 
 Table = dict[str, tuple[Pieces, ...]]
 
@@ -51,8 +43,8 @@ def to_ours(
             other way round.
 
     Returns:
-        The weights; the style of the file's layout (``ours``, ``official``, ``mmdet``); our names of
-        the tensors that the layout lacks, which were filled with zeros.
+        The weights; the style of the file's layout (``ours``, ``official``, ``mmdet``, ``hf``); our
+        names of the tensors that the layout lacks, which were filled with zeros.
 
     Raises:
         ValueError: the layout is not known; a parameter is missing, unmapped or of another shape; the
@@ -60,9 +52,12 @@ def to_ours(
     """
     state = unwrap(weights)
     layout = recognise(state, model.layout)
+    if style(layout) == 'hf':
+        state = names_of_models(state, layout)
     out, filled = _rename(state, model, layout, masks)
-    target = model.state_dict()
-    _check_shapes({n: (_width(n, out[n]), _width(n, target[n])) for n in out})
+    target, rows = model.state_dict(), row_table(model)
+    # How many classes and queries there are is not for the conversion to judge.
+    _check_shapes({n: tuple(tuple(s[n].shape[n in rows :]) for s in (out, target)) for n in out})
     return out, style(layout), filled
 
 
@@ -96,7 +91,7 @@ def _rename(
     filled = [n for n, names in found.items() if names is None and _may_lack(n, layout, table)]
     missing = [table[n][0][0] for n, names in found.items() if names is None and n not in filled]
     unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
-    _check_names(missing, unmapped, known, state, f"'{layout}' checkpoint")
+    _check_names(missing, unmapped, known, state, _described(layout))
     target = model.state_dict()
     out = {ours: _join([state[n] for n in names]) for ours, names in found.items() if names}
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
@@ -150,11 +145,19 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     Raises:
         ValueError: a trainable parameter is missing, or ``state`` has an entry the model does not.
     """
-    return to_layout(state, model, model.layout)
+    return _write(state, model, model.layout)
 
 
-def to_layout(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[str, Tensor]:
-    """Our weights -> a layout of which every name is written, see :func:`to_official`."""
+def to_hf(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Our weights -> the names of transformers 5.23, as :func:`to_official`; the ResNet is timm's.
+
+    Raises:
+        ValueError: also if transformers has no such model.
+    """
+    return _write(state, model, hf_layout(model))
+
+
+def _write(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[str, Tensor]:
     table = layout_names(model, layout)
     trainable = _trainable(model)
     missing = [name for name in table if name in trainable and name not in state]
@@ -164,21 +167,16 @@ def to_layout(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dic
         if name not in table and not name.endswith(IGNORED) and not name.startswith('data_prep')
     ]
     _check_names(missing, unmapped, set(table), state, 'checkpoint of this model')
-    out = {}
+    out: dict[str, Tensor] = {}
     for ours, sources in table.items():
         for names in sources if ours in state else ():
-            pieces = [state[ours]] if len(names) == 1 else state[ours].chunk(len(names))
-            out.update(zip(names, pieces, strict=True))
+            for name, piece in zip(names, state[ours].chunk(len(names)), strict=True):
+                out.setdefault(name, piece)
     return out
 
 
 def _trainable(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _width(name: str, tensor: Tensor) -> tuple[int, ...]:
-    """The shape, without the number of rows where it is that of the classes or queries."""
-    return tuple(tensor.shape[name.startswith(ROWS) :])
 
 
 def _check_names(
@@ -197,13 +195,16 @@ def _check_names(
     raise ValueError('\n'.join(lines))
 
 
-def _check_shapes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+def _described(layout: str) -> str:
+    return 'checkpoint of this model' if layout == 'ours' else f"'{layout}' checkpoint"
+
+
+def _check_shapes(shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> None:
     wrong = [f'  {name}: file {a}, model {b}' for name, (a, b) in shapes.items() if a != b]
     if wrong:
         raise ValueError(
             'tensors must have the shapes of the model, but differ:\n'
             + '\n'.join(wrong[:8])
             + '\nset model.num_classes and the widths of the config to those of the checkpoint; '
-            'to start another number of classes from these weights, convert the file first (tools/'
-            'convert_checkpoint.py) and name the result as load_from: its class rows are left out'
+            'numbers of classes and queries alone may differ, where training starts from load_from'
         )

@@ -26,6 +26,12 @@ from torch import nn
 OFFICIAL = ('detr', 'deformable', 'anchor', 'sam')
 """Layouts of the official repositories."""
 
+
+def style(layout: str) -> str:
+    """Whose layout it is: ``mmdet`` for ``mmdet_detr``, ``official`` for ``detr``."""
+    return 'official' if layout in OFFICIAL else layout.split('_')[0]
+
+
 IGNORED = 'num_batches_tracked'
 """Counters of mmdet's batch norms that a published frozen norm does not have."""
 
@@ -47,7 +53,9 @@ def layout_names(
     root = getattr(model, 'official_root', '') if layout in OFFICIAL else ''
     left_out = ('data_preprocessor', without or 'data_preprocessor')
     return {
-        name: tuple(tuple(_from_root(n, root) for n in each) for each in _names(model, name, layout))
+        name: tuple(
+            tuple(_from_root(n, root) for n in each) for each in _names(model, name, layout)
+        )
         for name in model.state_dict()
         if not name.endswith(IGNORED) and not name.startswith(left_out)
     }
@@ -99,15 +107,18 @@ def _from_root(name: str, root: str) -> str:
 def projection_names(neck: nn.Module, layout: str) -> dict[str, str]:
     """Names of the input projections, the convolutions of a ``ChannelMapper``."""
     names = {}
+    root = '/model.' if layout.startswith('hf') else '/'
     for kind in ('convs', 'extra_convs'):
         for i, module in enumerate(getattr(neck, kind, None) or ()):
             number = i + len(neck.convs) * (kind == 'extra_convs')
-            name = f'/input_proj.{number}.0.'
-            if layout == 'detr':
+            name = f'{root}input_proj.{number}.0.'
+            if layout in ('hf_detr', 'hf_dab'):
+                name = f'{root}input_projection.'
+            elif layout == 'detr':
                 name = '/input_proj.'
                 if len(neck.convs) > 1:  # multi-scale SMCA: by width, and by size if that is not 1
                     size = '_3' if kind == 'extra_convs' else ''
                     name = f'/input_proj_{module.in_channels}{size}.'
             names[f'neck.{kind}.{i}.conv.'] = name
-            names[f'neck.{kind}.{i}.gn.'] = f'/input_proj.{number}.1.'
+            names[f'neck.{kind}.{i}.gn.'] = f'{root}input_proj.{number}.1.'
     return names

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads
+from ..checkpoints.names import OFFICIAL
 from ..registry import MODELS
 from ..structures import Memory
 
@@ -187,7 +188,9 @@ class AttentionMaskHead(nn.Module):
             out.append(F.interpolate(inside.to(torch.uint8), size=tuple(size))[:, 0].bool())
         return torch.cat(out)
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in OFFICIAL:
+            return None
         names = {
             'query.': '//bbox_attention.q_linear.',
             'key.': '//bbox_attention.k_linear.',

@@ -151,6 +151,10 @@ class SetHead(nn.Module):
     def keys(self, layout: str) -> dict[str, str | tuple[str, ...]]:
         if layout.startswith('mmdet'):
             return self._mmdet_keys(layout)
+        if layout in ('hf_detr', 'hf_dab'):
+            classes = '/class_embed.' if layout == 'hf_dab' else '/class_labels_classifier.'
+            boxes = ('/bbox_predictor.', '/model.decoder.bbox_embed.')[: 1 + (layout == 'hf_dab')]
+            return {'class_branches.0.': classes, 'box_branches.0.': boxes}
         if layout == 'detr' and self.shared:
             boxes = ('/bbox_embed.',)
             if self.refine != 'none':
@@ -159,12 +163,15 @@ class SetHead(nn.Module):
         names: dict[str, str | tuple[str, ...]] = {}
         count = self.num_layers + self.encoder
         root = '/transformer.' if layout == 'anchor' else '/'
+        decoder = '/model.decoder.' if layout == 'hf_deformable' else '/transformer.decoder.'
         for i in range(len(self.class_branches)):
             copies = range(count) if len(self.class_branches) == 1 else (i,)
             classes = tuple(f'{root}class_embed.{j}.' for j in copies)
             boxes = tuple(f'{root}bbox_embed.{j}.' for j in copies)
             if self.encoder:
-                classes += tuple(f'/transformer.decoder.class_embed.{j}.' for j in copies)
+                classes += tuple(f'{decoder}class_embed.{j}.' for j in copies)
+            elif layout == 'hf_deformable':
+                classes += ('/class_embed.0.',)  # class heads that are equal are stored once
             if self.refine != 'none':
                 boxes += tuple(f'/transformer.decoder.bbox_embed.{j}.' for j in copies)
             names[f'class_branches.{i}.'] = classes

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.names import OFFICIAL
 from ..checkpoints.rows import QUERIES, Rows
 from ..ops.coordinates import inverse_sigmoid
 from ..position import PositionEncoding
@@ -70,7 +71,9 @@ class AnchorQueries(QuerySource):
         # Each pattern goes with each point, so that either number changes without the other.
         return dict.fromkeys(('points', 'patterns.'), Rows(QUERIES))
 
-    def keys(self, layout: str) -> dict[str, str]:
+    def keys(self, layout: str) -> dict[str, str] | None:
+        if layout not in OFFICIAL:
+            return None
         return {'patterns.': '/transformer.pattern.', 'points': '/transformer.position.weight'}
 
 

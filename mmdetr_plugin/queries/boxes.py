@@ -68,6 +68,9 @@ class LearnedBoxes(QuerySource):
     def keys(self, layout: str) -> dict[str, str]:
         if layout.startswith('mmdet'):
             return {'boxes.': '/query_embedding.', 'patterns.': '/patterns.'}
+        if layout.startswith('hf'):
+            names = {'boxes.': '/model.query_refpoint_embeddings.', 'patterns.': '/model.patterns.'}
+            return names if layout == 'hf_dab' else None
         # Only DAB-DETR's patterns belong to the transformer.
         patterns = '/transformer.patterns.' if layout == 'detr' else '/patterns_embed.'
         boxes = '/query_embed.' if layout == 'sam' else '/refpoint_embed.'

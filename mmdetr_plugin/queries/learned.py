@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..build import build_slot
+from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
 from ..ops.precision import no_autocast
 from ..registry import MODELS
@@ -60,7 +61,8 @@ class LearnedQueries(QuerySource):
         return {'embedding.': Rows(QUERIES)}
 
     def keys(self, layout: str) -> dict[str, str]:
-        return {'embedding.': f'/query_embed{"ding" * layout.startswith("mmdet")}.'}
+        names = {'mmdet': '/query_embedding.', 'hf': '/model.query_position_embeddings.'}
+        return {'embedding.': names.get(style(layout), '/query_embed.')}
 
 
 @MODELS.register_module()
@@ -75,4 +77,6 @@ class LinearReference(nn.Linear):
     def keys(self, layout: str) -> dict[str, str]:
         if layout.startswith('mmdet'):
             return {'': '/reference_points_fc.'}
+        if layout.startswith('hf'):
+            return {'': '/model.reference_points.'}
         return {'': '/transformer.reference_points.'}

@@ -89,4 +89,5 @@ class EncoderProposals(QuerySource):
             'position.': 'pos_trans.',
             'position_norm.': 'pos_trans_norm.',
         }
-        return {ours: f'/transformer.{theirs}' for ours, theirs in names.items()}
+        root = '/model.' if layout.startswith('hf') else '/transformer.'
+        return {ours: f'{root}{theirs}' for ours, theirs in names.items()}

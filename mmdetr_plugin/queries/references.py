@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
 from ..ffn import MLP
 from ..registry import MODELS
@@ -20,7 +21,7 @@ class MLPReference(MLP):
             nn.init.xavier_uniform_(linear.weight)
 
     def keys(self, layout: str) -> dict[str, str]:
-        root = '/' if layout.startswith('mmdet') else '/transformer.'
+        root = {'mmdet': '/', 'hf': '/model.'}.get(style(layout), '/transformer.')
         return {'': f'{root}decoder.ref_point_head.'}
 
 
