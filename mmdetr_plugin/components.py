@@ -12,12 +12,14 @@ from . import (  # noqa: F401
     evaluation,
     ffn,
     heads,
+    hooks,
     layers,
     memory_adapter,
     optim_wrapper,
     position,
     queries,
     query_position,
+    timm_backbone,
     visualization,
 )
 from .checkpoints.safe_globals import register_safe_globals
