@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .checkpoints.files import read_checkpoint
+from .checkpoints.resume import check_resumable, latest_checkpoint
+from .datasets.agreement import check_agreement
+from .datasets.completion import complete
 from .datasets.presence import check_presence
+from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
 from .optim_wrapper import BFloat16OptimWrapper
 
 PRECISIONS = ('fp16', 'bf16')
@@ -86,18 +93,52 @@ def _known_configs(path: Path) -> list[str]:
     return sorted({file.stem for folder in folders for file in folder.glob('*.py')})
 
 
+def set_resume(parser: argparse.ArgumentParser, cfg: Config, checkpoint: str) -> None:
+    """Go on from a checkpoint, or with `auto` from the latest one of the work dir, if any.
+
+    Ends the program if the file is damaged or none to go on from; `auto` takes the next whole one.
+    """
+    cfg.resume = True
+    try:
+        if checkpoint != 'auto':
+            if '://' not in checkpoint:
+                check_resumable(checkpoint)
+            cfg.load_from = checkpoint
+            return
+        latest, faults = latest_checkpoint(cfg.work_dir)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    for fault in faults:
+        print_log(f'Not resumed from: {fault}', 'current', logging.WARNING)
+    if latest is None:  # start, from the weights of load_from if there are any
+        cfg.resume = False
+    else:
+        cfg.load_from = str(latest)
+
+
 def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> Runner:
     """The runner of a config, its processes connected where MMEngine cannot do it by itself.
 
-    Ends the program if the data sets of ``splits`` are not there.
+    Ends the program if the data sets of ``splits`` are not there, or not what the config says, or
+    if the checkpoint cannot be read.
     """
     try:
         check_presence(cfg, splits)
-    except FileNotFoundError as error:
+        _check_weights(cfg)
+        complete(cfg)
+        check_agreement(cfg, splits)
+    except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _connect_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _check_weights(cfg: Config) -> None:
+    """Raise for a file that `load_from` names and torch, in words of its own, cannot read."""
+    file = cfg.get('load_from')
+    if file and '://' not in file and not cfg.get('resume'):
+        read_checkpoint(Path(file).expanduser())
 
 
 def _connect_cpu_processes(cfg: Config) -> None:
@@ -132,11 +173,18 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
     cfg.optim_wrapper.merge(kind)
 
 
-def scale_learning_rate(parser: argparse.ArgumentParser, cfg: Config) -> None:
-    """Let the runner scale the learning rate by the actual over the config's batch size."""
-    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+def scale_learning_rate(parser: argparse.ArgumentParser, runner: Runner) -> None:
+    """Scale the learning rate, before training, by the root of the actual over the tuned batch.
+
+    MMEngine's own scaling is proportional, which suits SGD, and leaves accumulation out.
+    """
+    tuned = (runner.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if tuned is None:
         parser.error(
             '--auto-scale-lr needs the batch size that the learning rate was chosen for, and the '
             'config states none; add auto_scale_lr = dict(base_batch_size=N) to it'
         )
-    cfg.auto_scale_lr.enable = True
+    total = images_per_process(runner) * runner.world_size * accumulated_steps(runner)
+    optimizer = runner.optim_wrapper['optimizer']
+    optimizer['lr'] = scaled_rate(optimizer['lr'], total, tuned)
+    runner.cfg.auto_scale_lr.base_batch_size = total  # what the rate is now for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import tiny
 import torch
@@ -43,7 +45,7 @@ TRAINABLE = {
 classes, the panoptic ones 250."""
 
 
-@pytest.fixture(scope='module', params=tiny.CONFIGS)
+@pytest.fixture(scope='module', params=[*tiny.CONFIGS, *tiny.FINETUNE])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -65,6 +67,25 @@ def test_values_are_stated_once(cfg: Config) -> None:
         assert count(cfg.model, key) == 1
     assert cfg.model.backbone.type
     assert cfg.auto_scale_lr.base_batch_size >= cfg.train_dataloader.batch_size
+
+
+@pytest.mark.parametrize('name', tiny.FINETUNE)
+def test_finetuning_changes_the_schedule_alone(name: str) -> None:
+    """The model is the published one, and is tested as such; its rate is lower and warmed up."""
+    published, epochs = re.fullmatch(r'finetune/(.*)_(\d+)e', name).groups()
+    cfg, source = tiny.load(name), tiny.load(published)
+    assert cfg.model.num_classes is None
+    assert {**cfg.model, 'num_classes': 80} == source.model
+    assert cfg.train_cfg.max_epochs == int(epochs)
+    warmup, drop = cfg.param_scheduler
+    assert warmup.type == 'LinearLR' and warmup.end < drop.milestones[0] < int(epochs)
+    ours, theirs = cfg.optim_wrapper, source.optim_wrapper
+    assert ours.optimizer.lr <= theirs.optimizer.lr / 2
+    assert ours.clip_grad == theirs.clip_grad
+    rates, published_rates = (w.paramwise_cfg.custom_keys for w in (ours, theirs))
+    assert rates.items() <= published_rates.items()
+    batch = cfg.train_dataloader.batch_size * ours.accumulative_counts
+    assert cfg.auto_scale_lr.base_batch_size == batch, 'one GPU needs no change'
 
 
 def count(node: object, key: str) -> int:

@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,13 +85,22 @@ def test_amp_chooses_an_optim_wrapper(
     assert '--amp fp16 needs a GPU, none is available; use --amp bf16' in text
 
 
-def test_scaling_the_learning_rate_needs_a_batch_size(
+def test_the_learning_rate_scales_with_the_root_of_the_batch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cfg = Config({'auto_scale_lr': {'base_batch_size': 32}})
-    command_line.scale_learning_rate(argparse.ArgumentParser(), cfg)
-    assert cfg.auto_scale_lr.enable
-    text = parser_error(capsys, command_line.scale_learning_rate, Config({}))
+    def runner(**auto_scale_lr: object) -> SimpleNamespace:
+        return SimpleNamespace(
+            cfg=Config({'auto_scale_lr': auto_scale_lr}),
+            train_dataloader={'batch_size': 2},
+            optim_wrapper={'optimizer': {'lr': 1e-4}, 'accumulative_counts': 2},
+            world_size=2,
+        )
+
+    scaled = runner(base_batch_size=32)
+    command_line.scale_learning_rate(argparse.ArgumentParser(), scaled)
+    assert scaled.optim_wrapper['optimizer']['lr'] == pytest.approx(5e-5)  # of 8 images, not of 32
+    assert scaled.cfg.auto_scale_lr.base_batch_size == 8
+    text = parser_error(capsys, command_line.scale_learning_rate, runner())
     assert 'add auto_scale_lr = dict(base_batch_size=N)' in text
 
 

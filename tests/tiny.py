@@ -25,6 +25,7 @@ from mmdetr_plugin.structures import State
 Size = tuple[int, int]
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(file.stem for file in (ROOT / 'configs').glob('*.py'))
+FINETUNE = sorted(f'finetune/{file.stem}' for file in (ROOT / 'configs/finetune').glob('*.py'))
 WIDTH = 32
 NUM_QUERIES = 12
 NUM_CLASSES = 5

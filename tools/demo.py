@@ -19,14 +19,16 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from tqdm import tqdm
 
+from mmdetr_plugin.command_line import set_resume
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.visualization import Picture, draw_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = 24
+CELL = 320  # pixels of the longer side of a picture, at most
 
 
 class Progress(Hook):
@@ -70,7 +72,6 @@ def quiet(log: TextIO) -> Iterator[None]:
 def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     cfg.work_dir = str(args.work_dir)
-    cfg.resume = args.resume
     cfg.randomness = {'seed': 0}
     if args.epochs is not None:
         cfg.merge_from_dict(
@@ -88,20 +89,27 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def draw(runner: Runner, path: Path) -> None:
-    """The grid of the first validation images, written whole or not at all."""
+def draw(runner: Runner, path: Path, resized_truth: bool = False) -> None:
+    """The grid of the first validation images, written whole or not at all.
+
+    Their true boxes are in pixels of the files as predictions are, or with ``resized_truth`` of the
+    network's input.
+    """
     pictures = []
     for batch in runner.val_dataloader:
         samples = runner.model.val_step(batch)
         for image, sample in zip(batch['inputs'], samples, strict=True):
             found, truth = sample.pred_instances.cpu().numpy(), sample.gt_instances.cpu().numpy()
+            shrunk = min(1.0, CELL / max(image.shape[1:]))
+            scale = np.tile(sample.scale_factor, 2) * shrunk  # from pixels of the file
+            pixels = np.ascontiguousarray(image.numpy().transpose(1, 2, 0)[..., ::-1])
             pictures.append(
                 Picture(
-                    image=np.ascontiguousarray(image.numpy().transpose(1, 2, 0)[..., ::-1]),
-                    boxes=found.bboxes,
+                    image=cv2.resize(pixels, None, fx=shrunk, fy=shrunk),
+                    boxes=found.bboxes * scale,
                     labels=found.labels,
                     scores=found.scores,
-                    true_boxes=truth.bboxes,
+                    true_boxes=truth.bboxes * (shrunk if resized_truth else scale),
                     true_labels=truth.labels,
                 )
             )
@@ -131,11 +139,13 @@ def main() -> None:
     print(f'data     {_short(args.data)} ({"made" if fresh else "already there"})')
     with quiet(log):
         cfg = load_config(args)
-        latest = find_latest_checkpoint(cfg.work_dir) if args.resume else None
+        if args.resume:
+            set_resume(parser, cfg, 'auto')
         runner = Runner.from_cfg(cfg)
         runner.register_hook(Progress())
     if args.resume:
-        print(f'resume   {_short(Path(latest)) if latest else "nothing to resume, starting anew"}')
+        latest = _short(Path(cfg.load_from)) if cfg.resume else 'nothing to resume, starting anew'
+        print(f'resume   {latest}')
     started = time.time()
     with quiet(log):
         runner.train()

@@ -2,7 +2,7 @@
 """Train a variant on a few images until it knows them by heart.
 
     python tools/overfit.py configs/detr_r50.py --images 16
-    python tools/overfit.py my_config.py --as-is --images 8
+    python tools/overfit.py configs/finetune/detr_r50_12e.py --as-is --cfg-options data_root=FOLDER
     python tools/overfit.py --images 16 --minutes 8    # a config of every row of the design's table
 
 A detector that learns at all reaches AP 0.9 on the very images it is trained on. If it does not,
@@ -29,6 +29,8 @@ from small import ROOT, small
 
 from mmdetr_plugin.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.datasets.completion import complete
+from mmdetr_plugin.datasets.presence import check_presence
 from mmdetr_plugin.registry import DATASETS
 
 ROWS = (
@@ -138,7 +140,9 @@ def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
     train.dataset.ann_file = str(annotations.resolve())
     train.dataset.pipeline = fixed_pipeline(val.dataset.pipeline, 'mask_head' in cfg.model)
     train.sampler = ConfigDict(type='InfiniteSampler', shuffle=True)
+    train.pop('batch_sampler', None)
     train.batch_size = min(train.batch_size, args.images)
+    cfg.optim_wrapper.accumulative_counts = 1  # so few images need no more
     for loader in (train, val):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset = ConfigDict(type='mmdetr_plugin.InMemory', dataset=train.dataset)
@@ -170,13 +174,15 @@ def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str
         cfg.train_dataloader.dataset.data_root = f'{args.data}/'
         cfg.val_dataloader.dataset.data_root = f'{args.data}/'
     cfg.merge_from_dict(args.cfg_options or {})
+    check_presence(cfg, ('train',))
+    complete(cfg)
     hook = StopWhenLearnt(args.target)
     started = time.time()
     with (folder / 'overfit.log').open('a') as log, quiet(log):
         runner = Runner.from_cfg(prepare(cfg, args, folder))
         runner.register_hook(hook)
         runner.train()
-        draw(runner, folder / 'grid.png')
+        draw(runner, folder / 'grid.png', resized_truth=True)
     last = hook.curve[-1]
     return {
         'images': args.images,
@@ -239,7 +245,7 @@ def main() -> None:
                 sys.exit(3)
             try:
                 results[name] = learn(config, args)
-            except ValueError as error:
+            except (FileNotFoundError, ValueError) as error:
                 parser.error(f'{name}: {error}')
             if args.results:
                 write_json(args.results, results)

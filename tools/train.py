@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by the batch size over all processes',
+        help='scale the learning rate by the root of the batch size over all processes',
     )
     parser.add_argument(
         '--resume',
@@ -33,13 +33,12 @@ def main() -> None:
     cfg = command_line.load_config(parser, args)
     if args.amp:
         command_line.set_precision(parser, cfg, args.amp)
+    if args.resume or cfg.get('resume'):
+        command_line.set_resume(parser, cfg, args.resume or cfg.get('load_from') or 'auto')
+    runner = command_line.build_runner(parser, cfg, 'train', 'val')
     if args.auto_scale_lr:
-        command_line.scale_learning_rate(parser, cfg)
-    if args.resume:
-        cfg.resume = True
-        # Without load_from the runner looks for the latest checkpoint in the work dir.
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    command_line.build_runner(parser, cfg, 'train', 'val').train()
+        command_line.scale_learning_rate(parser, runner)
+    runner.train()
     command_line.disconnect_processes()
 
 

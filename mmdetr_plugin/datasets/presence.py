@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 COCO = 'get train2017, val2017 and annotations from https://cocodataset.org'
 DIGITS = 'make them: python tools/make_digits.py'
+OWN = 'put them there (docs/finetune.md shows the folders)'
 
 
 def check_presence(cfg: Config, splits: tuple[str, ...]) -> None:
@@ -19,19 +20,32 @@ def check_presence(cfg: Config, splits: tuple[str, ...]) -> None:
             and how to name another place.
     """
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for key, dataset in _datasets(loader, f'{split}_dataloader'):
-            root, file = dataset.get('data_root') or '', dataset.get('ann_file')
+        for key, dataset in annotated_datasets(cfg, split):
+            own = not leaves_folder(dataset)
+            root = (dataset if own else cfg).get('data_root') or ''
+            file = dataset.get('ann_file')
             if not file or '://' in f'{root}{file}':
                 continue
             path = Path(root, file)
             if not path.is_file():
-                source = DIGITS if 'digits' in str(path) else COCO
+                source = f'{COCO} into {root or "the folder that it names"}'
+                source = source if own and '2017' in file else OWN
+                source = DIGITS if 'digits' in str(path) else source
                 raise FileNotFoundError(
                     f'the annotations of {key} must be at {path.absolute()}, but there is no such '
-                    f'file; {source} into {root or "the folder that it names"}, or name another '
-                    f'folder: --cfg-options {key}.data_root=FOLDER/'
+                    f'file; {source}, or name another folder: --cfg-options '
+                    f'{f"{key}." if own else ""}data_root=FOLDER/'
                 )
+
+
+def leaves_folder(dataset: Mapping) -> bool:
+    """Whether a data set leaves its folder to the config's own ``data_root``."""
+    return 'data_root' in dataset and dataset['data_root'] is None
+
+
+def annotated_datasets(cfg: Config, split: str) -> Iterator[tuple[str, Mapping]]:
+    """The data sets of a split that have an annotation file, and where they stand in the config."""
+    return _datasets(cfg.get(f'{split}_dataloader'), f'{split}_dataloader')
 
 
 def _datasets(node: object, key: str) -> Iterator[tuple[str, Mapping]]:
