@@ -173,7 +173,7 @@ class SetHead(nn.Module):
             elif layout == 'hf_deformable':
                 classes += ('/class_embed.0.',)  # class heads that are equal are stored once
             if self.refine != 'none':
-                boxes += tuple(f'/transformer.decoder.bbox_embed.{j}.' for j in copies)
+                boxes += tuple(f'{decoder}bbox_embed.{j}.' for j in copies)
             names[f'class_branches.{i}.'] = classes
             names[f'box_branches.{i}.'] = boxes
         return names
