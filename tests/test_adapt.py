@@ -302,6 +302,14 @@ def test_table_counts_everything_once() -> None:
     )
 
 
+def test_what_did_not_come_from_the_file_is_counted_apart() -> None:
+    source, target = build('deformable_detr_r50'), build('deformable_detr_r50', seed=1)
+    names = [name for name in source.state_dict() if name.endswith('conv.bias')]
+    _, report = adapt(source.state_dict(), target, filled=names)
+    assert report.total('filled') == (len(names), 32 * len(names))
+    assert set(report.counts['neck']) == {'loaded', 'filled'}
+
+
 def test_a_mask_head_that_is_missing_starts_anew() -> None:
     source, target = build('detr_r50'), build('detr_panoptic_r50', seed=1)
     state, report = weights_for(target, source.state_dict())

@@ -120,6 +120,7 @@ def test_training_starts_from_a_published_file(tmp_path: Path) -> None:
     runner.train()
     rows = published.state_dict()[BIAS]
     torch.testing.assert_close(runner.model.state_dict()[BIAS][[0, 2]], rows[[90, 1]])
+    assert 'layout: official' in logged(runner)
 
 
 def test_evaluation_refuses_other_classes(file: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .adapt import adapt
 from .convert import to_ours, unwrap
-from .report import Report
+from .report import Report, listing
 
 MASK_HEADS = ('mask_head.', 'bbox_attention.')
 """What names of mask heads begin with, in all layouts."""
@@ -33,8 +33,12 @@ def weights_for(
         ValueError: as :func:`to_ours` and :func:`adapt`.
     """
     weights = unwrap(checkpoint)
-    state, _, filled = to_ours(weights, model, masks=False)
+    state, layout, filled = to_ours(weights, model, masks=False)
     state, report = adapt(state, model, source, target, start, filled)
+    if layout != 'ours':
+        report.notes.insert(0, f'layout: {layout}')
+    if filled:
+        report.notes.append(f'filled with zeros, as the layout has no such tensors: {listing(filled)}')
     for name, value in weights.items():
         if name.startswith(MASK_HEADS) and model.mask_head is None:
             report.add('mask_head', 'skipped', value.numel())
