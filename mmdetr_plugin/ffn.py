@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .ops.precision import no_autocast
+from .ops.dropout import Dropout
 from .registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {'ReLU': nn.ReLU, 'PReLU': nn.PReLU, 'GELU': nn.GELU}
@@ -28,7 +29,7 @@ class FeedForward(nn.Module):
             )
         self.linear1 = nn.Linear(embed_dims, hidden_dims)
         self.activation = ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
     def keys(self, layout: str) -> dict[str, str]:
