@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .ops.precision import no_autocast
 from .ops.dropout import Dropout
+from .ops.precision import no_autocast
 from .registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {'ReLU': nn.ReLU, 'PReLU': nn.PReLU, 'GELU': nn.GELU}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention.base import AttentionOp
 from .build import build_slot
+from .ops.dropout import Dropout
 from .registry import MODELS
 from .structures import Memory, State
 
@@ -20,11 +23,25 @@ class Residual(nn.Module):
 
     def __init__(self, embed_dims: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, x: Tensor, update: Tensor) -> Tensor:
         return self.norm(x + self.dropout(update))
+
+
+def run_layer(
+    layer: nn.Module, state: State, memory: Memory, index: int, with_cp: bool = False
+) -> State:
+    """``layer(state, memory, index)``; ``with_cp``: the backward pass computes its inside again."""
+    if not (with_cp and torch.is_grad_enabled()):
+        return layer(state, memory, index)
+
+    def call(content: Tensor) -> State:
+        return layer(replace(state, content=content), memory, index)
+
+    # Of the arguments only tensors tell whose random numbers have to come again.
+    return checkpoint(call, state.content, use_reentrant=False)
 
 
 class TransformerLayer(nn.Module):
