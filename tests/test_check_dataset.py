@@ -14,6 +14,8 @@ from dataset_faults import Contents, Fault, image_faults, read_contents
 from mmengine.config import Config
 from PIL import Image
 
+from mmdetr_plugin.registry import TRANSFORMS
+
 CLASSES = ('nut', 'bolt')
 
 
@@ -143,6 +145,21 @@ def test_images_are_read_as_in_training(tmp_path: Path) -> None:
     size = faults['images of another size than the annotations say'].cases
     assert size == ['turned.jpg: 40 x 60, stated 60 x 40']
     assert all(fault.error for fault in faults.values())
+
+
+@pytest.mark.parametrize(('content', 'got'), [(b'', 'error'), (b'text', 'Assertion'), (None, 'No')])
+def test_training_names_the_image_that_it_cannot_read(
+    content: bytes | None, got: str, tmp_path: Path
+) -> None:
+    file = tmp_path / 'bad.jpg'
+    if content is not None:
+        file.write_bytes(content)
+    pipeline = Config.fromfile(ROOT / 'configs/detr_r50.py').train_dataloader.dataset.pipeline
+    load = TRANSFORMS.build(pipeline[0])
+    with pytest.raises(ValueError, match=rf'bad.jpg must be an image, got .*{got}(?s:.*)lists all'):
+        load({'img_path': str(file)})
+    Image.effect_noise((60, 40), 50).save(file)
+    assert load({'img_path': str(file)})['img'].shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from .digits import make_digits
 from .digits_coco import DIGIT_CLASSES, STUFF_CLASSES
+from .image_loading import LoadImage
 from .panoptic_loading import LoadPanopticSegments, read_segment_ids
 
 __all__ = [
     'DIGIT_CLASSES',
     'STUFF_CLASSES',
+    'LoadImage',
     'LoadPanopticSegments',
     'make_digits',
     'read_segment_ids',

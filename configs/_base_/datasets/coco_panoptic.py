@@ -5,7 +5,7 @@ _base_ = ['mmdet::_base_/datasets/coco_panoptic.py', './detr_augmentation.py']
 data_root = 'data/coco/'
 _segments = dict(type='mmdetr_plugin.LoadPanopticSegments', num_things=80, backend_args=None)
 train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='mmdetr_plugin.LoadImage', backend_args=None),
     _segments,
     *_base_.augmentation,
     dict(type='PackDetInputs'),
