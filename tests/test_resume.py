@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterator
+import json
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_run
 import torch
-from cli import ROOT, TOOLS, run_python
+from cli import ROOT, TOOLS, run, run_python
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 import mmdetr_plugin.command_line as command_line
 from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint
 from mmdetr_plugin.checkpoints.resume import check_resumable, latest_checkpoint
-
-DIFFER = re.compile(r'time|memory|experiment_name|cfg|/(best|last)_ckpt$')
-"""Entries of a checkpoint that name the run and its folder, or measure it."""
 
 
 class Interrupt(Hook):
@@ -36,29 +31,6 @@ class Interrupt(Hook):
 def resumed(cfg: Config) -> Config:
     command_line.set_resume(argparse.ArgumentParser(), cfg, 'auto')
     return cfg
-
-
-def different(ours: object, theirs: object, path: str = '') -> Iterator[str]:
-    """Where two checkpoints differ, times aside."""
-    if DIFFER.search(path):
-        return
-    if isinstance(ours, HistoryBuffer):
-        ours, theirs = list(ours.data), list(theirs.data)
-    if isinstance(ours, dict):
-        if ours.keys() != theirs.keys():
-            yield f'{path}: {sorted(map(str, ours.keys() ^ theirs.keys()))}'
-        for key in ours.keys() & theirs.keys():
-            yield from different(ours[key], theirs[key], f'{path}/{key}')
-    elif isinstance(ours, (list, tuple)):
-        if len(ours) != len(theirs):
-            yield f'{path}: {len(ours)} and {len(theirs)} entries'
-        for i, (one, other) in enumerate(zip(ours, theirs)):
-            yield from different(one, other, f'{path}/{i}')
-    elif isinstance(ours, torch.Tensor):
-        if not torch.equal(ours, theirs):
-            yield path
-    elif not np.array_equal(ours, theirs):
-        yield path
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +63,7 @@ def test_four_epochs_equal_two_and_two_more(runs: dict[str, Path]) -> None:
     assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= theirs.keys()
     assert theirs['meta']['epoch'] == 4
     assert len(theirs['message_hub']['log_scalars']['train/loss'].data[0]) == 8
-    assert list(different(ours, theirs)) == []
+    assert list(tiny_run.different(ours, theirs)) == []
 
 
 def test_weights_and_averages_are_in_the_file(runs: dict[str, Path]) -> None:
@@ -112,7 +84,10 @@ def test_the_best_score_survives(runs: dict[str, Path]) -> None:
         names.append({file.name for file in folder.glob('*.pth')})
     best = 'best_mean_score_epoch_1.pth'
     assert names[0] == names[1] == {best, 'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'}
-    assert list(different(*(read_checkpoint(folder / best) for folder in runs.values()))) == []
+    assert (
+        list(tiny_run.different(*(read_checkpoint(folder / best) for folder in runs.values())))
+        == []
+    )
 
 
 def test_random_numbers_of_epochs_differ(runs: dict[str, Path]) -> None:
@@ -242,3 +217,15 @@ def test_testing_tells_what_is_wrong_with_a_file(data: Path, tmp_path: Path) -> 
     text = run_python(TOOLS / 'test.py', config, file, '--cfg-options', root, cwd=tmp_path, code=2)
     assert f'{file} must be a checkpoint written by torch.save, but cannot be read' in text
     assert 'Traceback' not in text
+
+
+@pytest.mark.slow
+def test_thirty_kills(tmp_path: Path) -> None:
+    """What must hold after each kill, and at the end, is in the script that does it."""
+    script = ROOT / 'tests' / 'kill_runs.py'
+    command = [sys.executable, '-W', 'ignore', script, tmp_path, '--kills', 30]
+    text = run(command, tmp_path, timeout=900, PYTHONPATH=TOOLS)
+    counts = json.loads(text.splitlines()[-1])
+    assert counts['kills'] == 30
+    assert counts['while writing'] >= 5
+    assert counts['runs'] >= 2

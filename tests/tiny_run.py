@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tiny
+import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.registry import METRICS
 
 SIZE = 64  # pixels
+DIFFER = re.compile(r'time|memory|experiment_name|version|cfg|/(best|last)_ckpt$')
+"""Entries of a checkpoint that name the run and its folder, or measure it."""
 
 
 @METRICS.register_module()
@@ -71,3 +78,26 @@ def train(cfg: Config, name: str, *hooks: Hook) -> Runner:
         runner.register_hook(hook)
     runner.train()
     return runner
+
+
+def different(ours: object, theirs: object, path: str = '') -> Iterator[str]:
+    """Where two checkpoints differ, times aside."""
+    if DIFFER.search(path):
+        return
+    if isinstance(ours, HistoryBuffer):
+        ours, theirs = list(ours.data), list(theirs.data)
+    if isinstance(ours, dict):
+        if ours.keys() != theirs.keys():
+            yield f'{path}: {sorted(map(str, ours.keys() ^ theirs.keys()))}'
+        for key in ours.keys() & theirs.keys():
+            yield from different(ours[key], theirs[key], f'{path}/{key}')
+    elif isinstance(ours, (list, tuple)):
+        if len(ours) != len(theirs):
+            yield f'{path}: {len(ours)} and {len(theirs)} entries'
+        for i, (one, other) in enumerate(zip(ours, theirs)):
+            yield from different(one, other, f'{path}/{i}')
+    elif isinstance(ours, torch.Tensor):
+        if not torch.equal(ours, theirs):
+            yield path
+    elif not np.array_equal(ours, theirs):
+        yield path
