@@ -100,7 +100,7 @@ def test_every_model_type_is_listed() -> None:
     assert {name for name in own if not re.search(rf'\b{name}\b', text)} == set()
 
 
-@pytest.mark.parametrize('name', PAGES)
+@pytest.mark.parametrize('name', [*PAGES, 'finetune'])
 def test_links_lead_somewhere(name: str) -> None:
     links = re.findall(r'\]\((?!http)([^)#]+)', page(name))
     assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []

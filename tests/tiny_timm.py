@@ -8,18 +8,20 @@ from types import SimpleNamespace
 import pytest
 from torch import Tensor, nn
 
+CONVNEXT_TINY = (96, 192, 384, 768)
+
 
 class Features(nn.Module):
-    """Five maps at strides 2 to 32 of 4, 8, ... channels."""
+    """Maps of given channels, each half as large as the one before."""
 
-    def __init__(self, out_indices: tuple[int, ...], output_fmt: str) -> None:
+    def __init__(
+        self, out_indices: tuple[int, ...], output_fmt: str, channels: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.out_indices, self.output_fmt = out_indices, output_fmt
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(4 * i if i else 3, 4 * i + 4, 3, 2, 1), nn.BatchNorm2d(4 * i + 4)
-            )
-            for i in range(max(out_indices) + 1)
+            nn.Sequential(nn.Conv2d(inputs, width, 3, 2, 1), nn.BatchNorm2d(width))
+            for inputs, width in zip((3, *channels), channels)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -38,7 +40,8 @@ def create_model(
     **options: object,
 ) -> Features:
     assert features_only
-    return Features(out_indices, 'NHWC' if name == 'last' else 'NCHW')
+    channels = CONVNEXT_TINY if name.startswith('convnext_tiny') else (4, 8, 12, 16, 20)
+    return Features(out_indices, 'NHWC' if name == 'last' else 'NCHW', channels)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
