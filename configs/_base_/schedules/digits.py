@@ -3,6 +3,7 @@ _base_ = './adamw.py'
 
 max_epochs = 9
 train_cfg = dict(max_epochs=max_epochs, val_interval=9)
+auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = dict(
     optimizer=dict(lr=6e-4),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))
