@@ -19,6 +19,7 @@ from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.registry import MODELS
 
 sys.path.insert(0, str(TOOLS / 'benchmarks'))
+import backbone
 import convergence
 
 ROWS = (
@@ -226,7 +227,15 @@ def test_plot(tmp_path: Path) -> None:
 
 def test_curves_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     file = tmp_path / 'curves.json'
-    common = {'epochs': 2, 'images': 8, 'interval': 1, 'seed': 0}
+    common = {
+        'epochs': 2,
+        'images': 8,
+        'interval': 1,
+        'seed': 0,
+        'size': 96,
+        'pretrain': 1,
+        'lr': 0.1,
+    }
     content = convergence.read_curves(file, common)
     convergence.write_json(file, content)
     assert convergence.read_curves(file, common) == content
@@ -236,14 +245,50 @@ def test_curves_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     assert convergence.settings(args) == common
 
 
+def test_pictures_and_the_smallest_boxes_shrink_together() -> None:
+    pipeline = Config.fromfile(small.DEMO).train_dataloader.dataset.pipeline
+    convergence.resize(pipeline, 80)
+    steps = {step.type: step for step in pipeline}
+    assert steps['Resize'].scale == (80, 80)
+    assert steps['FilterAnnotations'].min_gt_bbox_wh == (3, 6)
+
+
+@pytest.mark.parametrize(('name', 'strides'), [('smca_detr_r50', [8]), ('smca_detr_ms_r50', None)])
+def test_variants_start_from_one_frozen_backbone(
+    name: str, strides: list[int] | None, digits: Path, tmp_path: Path
+) -> None:
+    cfg = small.small(tiny.load(name))
+    source = small.small(tiny.load('deformable_detr_r50')).model
+    source.backbone.out_indices = (3,)
+    file = tmp_path / 'backbone.pth'
+    backbone.pretrain(source.backbone, source.data_preprocessor, digits, file, epochs=1, seed=0)
+    convergence.start_from(cfg.model, file)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    weights = torch.load(file)['state_dict']
+    ours = model.backbone.state_dict()
+    assert ours and all(torch.equal(ours[key], weights[key]) for key in ours)
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    with torch.no_grad():
+        sizes = [m.shape[-1] for m in model.eval().extract_feat(torch.zeros(1, 3, 96, 96))]
+    if strides:
+        assert [96 // size for size in sizes] == strides
+        assert list(model.decoder.layers[0].cross_attn.prior.strides) == strides
+    else:
+        assert sizes == [12, 6, 3, 2]
+
+
 def test_convergence_goes_on_where_it_was_stopped(digits: Path, tmp_path: Path) -> None:
     pytest.importorskip('matplotlib')
     command = [TOOLS / 'benchmarks/convergence.py', 'detr_r50', '--epochs', 2, '--images', 8]
-    command += ['--workers', 0, '--work-dir', tmp_path, *data_options(digits)]
+    command += ['--workers', 0, '--work-dir', tmp_path, '--size', 96, '--pretrain', 1]
+    command += data_options(digits)
     assert 'time is up' in run_python(*command, '--minutes', 0.01, cwd=tmp_path)
+    backbone = (tmp_path / 'backbone.pth').read_bytes()
     curve = json.loads((tmp_path / 'curves.json').read_text())['curves']['detr_r50']
     assert [point['epoch'] for point in curve] == [1]
     assert '| detr_r50 | 2 |' in run_python(*command, cwd=tmp_path)
     again = json.loads((tmp_path / 'curves.json').read_text())['curves']['detr_r50']
     assert [point['epoch'] for point in again] == [1, 2] and again[0] == curve[0]
+    assert (tmp_path / 'backbone.pth').read_bytes() == backbone
     assert (tmp_path / 'curves.png').is_file()

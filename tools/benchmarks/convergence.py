@@ -4,7 +4,9 @@
     python tools/benchmarks/convergence.py --minutes 8       # again and again, until it is complete
     python tools/benchmarks/convergence.py detr_r50 conditional_detr_r50 deformable_detr_r50
 
-All have the demo's data, augmentation, batch, schedule and backbone (`tools/small.py`). Every
+All have the demo's data, augmentation, batch, schedule and backbone (`tools/small.py`). With
+--pretrain they start from the same backbone that already knows digits (`backbone.py`), frozen, with
+the single map at stride 8 as in the papers' DC5 models; --size makes the pictures smaller. Every
 evaluation is added to curves.json at once, and curves.png and table.md are made anew. A run that
 was interrupted goes on from its last epoch.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from backbone import pretrain
 from demo import quiet
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
@@ -75,12 +78,13 @@ def variants() -> list[str]:
     return sorted(names, key=lambda name: (name != BASELINE, name))
 
 
-def settings(args: argparse.Namespace) -> dict[str, int]:
+def settings(args: argparse.Namespace) -> dict[str, float]:
     """What all curves of one file have in common."""
-    return {key: getattr(args, key) for key in ('epochs', 'images', 'interval', 'seed')}
+    keys = ('epochs', 'images', 'interval', 'seed', 'size', 'pretrain', 'lr')
+    return {key: getattr(args, key) for key in keys}
 
 
-def read_curves(path: Path, common: Mapping[str, int]) -> dict:
+def read_curves(path: Path, common: Mapping[str, float]) -> dict:
     """The file's content, or that of a new one.
 
     Raises:
@@ -97,13 +101,37 @@ def read_curves(path: Path, common: Mapping[str, int]) -> dict:
     return content
 
 
+def resize(pipeline: Sequence[dict], size: int) -> None:
+    """Pictures of ``size`` pixels; the smallest box that is kept shrinks with them."""
+    for step in pipeline:
+        if step['type'] == 'Resize':
+            before, step['scale'] = step['scale'][0], (size, size)
+        elif step['type'] == 'FilterAnnotations':
+            step['min_gt_bbox_wh'] = tuple(side * size / before for side in step['min_gt_bbox_wh'])
+
+
+def start_from(model: ConfigDict, path: Path) -> None:
+    """Begin with those weights and keep them; a single map is then read at stride 8."""
+    backbone, reader = model.backbone, model.decoder.layer.cross_attn
+    backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=str(path))
+    backbone.update(frozen_stages=backbone.num_stages, norm_eval=True)
+    if backbone.num_stages == 3:
+        backbone.update(strides=(1, 2, 1), dilations=(1, 1, 2))
+        if reader.get('prior'):
+            reader.prior.strides = (8,)
+
+
 def prepare(name: str, args: argparse.Namespace) -> Config:
     cfg = small(Config.fromfile(CONFIGS / f'{name}.py'))
     root = f'{args.data}/'
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = root
+        resize(loader.dataset.pipeline, args.size)
         if args.workers is not None:
             loader.update(num_workers=args.workers, persistent_workers=args.workers > 0)
+    if args.pretrain:
+        start_from(cfg.model, args.work_dir / 'backbone.pth')
+    cfg.optim_wrapper.optimizer.lr = args.lr
     cfg.train_dataloader.dataset.indices = args.images
     cfg.val_evaluator.ann_file = f'{root}annotations/val.json'
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
@@ -216,6 +244,15 @@ def main() -> None:
     parser.add_argument('names', nargs='*', metavar='NAME', help='configs (default: all variants)')
     parser.add_argument('--epochs', type=int, default=50)
     parser.add_argument('--images', type=int, default=2000, help='training images per epoch')
+    parser.add_argument('--size', type=int, default=160, help='side of the pictures in pixels')
+    parser.add_argument('--lr', type=float, default=6e-4, help='rate of the transformer')
+    parser.add_argument(
+        '--pretrain',
+        type=int,
+        default=0,
+        metavar='EPOCHS',
+        help='start all from one backbone that learnt to name digits for so long, frozen',
+    )
     parser.add_argument('--interval', type=int, default=1, help='epochs between evaluations')
     parser.add_argument('--minutes', type=float, help='stop cleanly before so many have passed')
     parser.add_argument('--seed', type=int, default=0)
@@ -232,8 +269,15 @@ def main() -> None:
         content = read_curves(args.work_dir / 'curves.json', settings(args))
     except ValueError as error:
         parser.error(str(error))
-    for name in args.names or variants():
-        if time.time() >= deadline or not train(name, args, content, deadline):
+    backbone = args.work_dir / 'backbone.pth'
+    if args.pretrain and not backbone.is_file():
+        model = small(Config.fromfile(CONFIGS / 'deformable_detr_r50.py')).model
+        model.backbone.out_indices = (3,)
+        preprocessor = model.data_preprocessor
+        with (args.work_dir / 'convergence.log').open('a') as log, quiet(log):
+            pretrain(model.backbone, preprocessor, args.data, backbone, args.pretrain, args.seed)
+    for i, name in enumerate(args.names or variants()):
+        if (i and time.time() >= deadline) or not train(name, args, content, deadline):
             print('time is up: call it again to go on')
             return
     print((args.work_dir / 'table.md').read_text(), end='')
