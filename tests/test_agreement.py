@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
+import overfit
 import pytest
 from cli import ROOT, TOOLS, run_python, small_options, write_coco
 from mmdet.datasets import CocoDataset
@@ -82,6 +84,14 @@ def test_without_the_check_images_are_dropped_silently(coco: Path) -> None:
         pipeline=[],
     )
     assert len(data) == 1  # of two
+
+
+def test_overfit_looks_too(coco: Path, tmp_path: Path) -> None:
+    dataset = {'data_root': f'{coco}/', 'metainfo.classes': ('unicorn',)}
+    options = {f'train_dataloader.dataset.{key}': value for key, value in dataset.items()}
+    args = Namespace(work_dir=tmp_path, as_is=True, cfg_options=options)
+    with pytest.raises(ValueError, match='must be categories of'):
+        overfit.learn(str(ROOT / 'configs/detr_r50.py'), args)
 
 
 def test_tools_end_with_the_reason(coco: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from small import ROOT, small
 
 from mmdetr_plugin.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.datasets.agreement import check_agreement
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import check_presence
 from mmdetr_plugin.registry import DATASETS
@@ -176,6 +177,7 @@ def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str
     cfg.merge_from_dict(args.cfg_options or {})
     check_presence(cfg, ('train',))
     complete(cfg)
+    check_agreement(cfg, ('train',))
     hook = StopWhenLearnt(args.target)
     started = time.time()
     with (folder / 'overfit.log').open('a') as log, quiet(log):
