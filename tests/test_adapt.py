@@ -160,6 +160,15 @@ def test_equal_numbers_without_names_keep_their_order() -> None:
     assert report.notes == ['classes: named on one side only, taken to be in the same order']
 
 
+def test_classes_of_an_evaluated_file_without_names_are_those_of_the_data() -> None:
+    source, target = build('detr_r50', num_classes=80), build('detr_r50', seed=1, num_classes=80)
+    names = tuple(f'part {i}' for i in range(80))
+    out, _ = adapt(source.state_dict(), target, None, names, start=False)
+    assert not changed(source.state_dict(), out)
+    _, report = adapt(source.state_dict(), target, None, names)  # COCO's, so that all start anew
+    assert report.total('re-initialised')[1] == 80 * 33
+
+
 def test_a_fresh_row_starts_at_the_prior() -> None:
     cfg = tiny.shrink(tiny.load('deformable_detr_r50').model, num_classes=6)
     target = MODELS.build(cfg)
@@ -225,6 +234,8 @@ def test_names_are_read_from_the_checkpoint(tmp_path: Path) -> None:
     (tmp_path / 'config.json').write_text(json.dumps({'id2label': labels}))
     assert names_beside(weights) == (None, 'car', 'bus')
     assert names_beside(tmp_path / 'model.pth') is None
+    (tmp_path / 'config.json').write_text('{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}')
+    assert names_beside(weights) is None
 
 
 # ---- what is refused ----------------------------------------------------------------------------

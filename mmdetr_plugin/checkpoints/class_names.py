@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ Names = tuple[str | None, ...]
 
 NO_NAMES = ('', 'n/a', 'none')
 """What lists of names write where a number is not in use."""
+
+GENERIC = re.compile(r'LABEL_\d+')
+"""What transformers writes where nobody gave names."""
 
 UNUSED_IDS = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Numbers below 91 that COCO's instance annotations skip."""
@@ -69,7 +73,7 @@ def names_beside(path: str | Path) -> Names | None:
     if Path(path).suffix != '.safetensors' or not file.is_file():
         return None
     labels = json.loads(file.read_text(encoding='utf-8')).get('id2label')
-    if not labels:
+    if not labels or all(GENERIC.fullmatch(name) for name in labels.values()):
         return None
     named = {int(number): name for number, name in labels.items()}
     return _tidy([named.get(i, '') for i in range(max(named) + 1)])
