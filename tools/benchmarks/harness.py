@@ -34,7 +34,16 @@ OUTPUTS, GRADIENTS = 1e-4, 1e-3
 """Largest difference allowed in single precision: of an output divided by its largest entry where
 that is above 1 (a loss of 300); of a gradient the norm, divided by that of the gradient."""
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
-PACKAGES = ('torch', 'mmdet', 'mmcv', 'numba', 'transformers', 'deformops')
+PACKAGES = (
+    'torch',
+    'mmdet',
+    'mmcv',
+    'numba',
+    'transformers',
+    'deformops',
+    'pycocotools',
+    'faster-coco-eval',
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ class Contest:
         runs: Mapping[str, Run],
         check: Mapping[str, Run] | None = None,
         tolerance: float | None = OUTPUTS,
-        warmup: int = 1,
+        memory: bool = True,
     ) -> None:
         """Time runs that do the same; the first is the peer.
 
@@ -141,15 +150,15 @@ class Contest:
             runs: by name; each returns tensors by name, those of gradients begin with ``grad``.
             check: runs to compare in the place of the timed ones, where those may differ (dropout).
             tolerance: of outputs; None prints their difference, but allows any (half precision).
+            memory: False where it is not torch's, and so cannot be seen.
 
         Raises:
             ValueError: the results differ by more.
         """
         differences = agreement(case, check or runs, tolerance)
-        peaks = {who: self._peak(run) for who, run in runs.items()}
-        for _ in range(warmup):
-            for run in runs.values():
-                run()
+        peaks = {who: self._peak(run) if memory else None for who, run in runs.items()}
+        for run in runs.values():
+            run()
         times: dict[str, list[float]] = {who: [] for who in runs}
         order = list(runs)
         for _ in range(self.args.repeats):
