@@ -10,6 +10,7 @@ from .build import build_slot
 from .checkpoints.names import style
 from .encoder import init_transformer_
 from .heads.set_head import Prediction, SetHead
+from .layers import run_layer
 from .registry import MODELS
 from .structures import Memory, State
 
@@ -24,6 +25,7 @@ class Decoder(nn.Module):
             to make the query position from the reference; None keeps the position of the queries.
         norm: whether predictions read the content through one norm shared by the layers.
         adapter: a module ``memory -> memory`` that makes what the layers read of the encoder's.
+        with_cp: see :class:`~mmdetr_plugin.encoder.Encoder`.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class Decoder(nn.Module):
         query_position: Mapping | None = None,
         norm: bool = True,
         adapter: Mapping | None = None,
+        with_cp: bool = False,
         embed_dims: int = 256,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         shared = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'DecoderLayer', **layer}
         self.layers = nn.ModuleList(
@@ -67,7 +71,7 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             if self.query_position is not None:
                 state = self.query_position(state, memory, i)
-            state = layer(state, memory, i)
+            state = run_layer(layer, state, memory, i, self.with_cp)
             last = i == len(self.layers) - 1
             hidden = self.norm(state.content)
             prediction, state = head(hidden, state, i, predict=aux or last)

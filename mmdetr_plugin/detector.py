@@ -15,6 +15,7 @@ from torch import Tensor
 from .build import build_slot
 from .checkpoints.loading import accept_checkpoint
 from .checkpoints.names import projection_names
+from .compilation import compile_decode
 from .criterion.targets import Targets
 from .embedding import Size, embed_maps
 from .freezing import freeze_
@@ -47,6 +48,10 @@ class DETR(BaseDetector):
         dropout: of the transformer.
         layout: whose published checkpoints name their parameters as this model's do:
             ``detr``, ``deformable``, ``anchor`` or ``sam``.
+        compile: arguments of ``torch.compile`` for what follows the neck, masks apart; None = eager.
+            With ``cells``, the neck's maps are padded to multiples of so many cells at the coarsest
+            level (twice as many at the one before, ...): few shapes occur, few graphs are compiled.
+        channels_last: memory format of backbone and neck.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class DETR(BaseDetector):
         embed_dims: int = 256,
         dropout: float = 0.1,
         layout: str = 'detr',
+        compile: Mapping | None = None,  # noqa: A002 - as in MMEngine's configs
+        channels_last: bool = False,
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
         test_cfg: Mapping | None = None,
@@ -105,6 +112,12 @@ class DETR(BaseDetector):
         if mask_head is not None:
             shared['in_channels'] = map_channels(self.backbone)[:-1]
         self.mask_head = build_slot(MODELS, mask_head, 'mask_head', **shared)
+        self.compiled, self.cells = compile_decode(
+            type(self).decode, compile, mask_head is not None
+        )
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+            self.neck.to(memory_format=torch.channels_last)
         self.freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         freeze_(self, self.freeze)
         self.register_load_state_dict_pre_hook(accept_checkpoint)
@@ -160,7 +173,7 @@ class DETR(BaseDetector):
                 'change neck.out_channels or model.embed_dims'
             )
         sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        return embed_maps(maps, self.position, sizes, canvas)
+        return embed_maps(maps, self.position, sizes, canvas, self.cells)
 
     def transform(
         self,
@@ -181,7 +194,15 @@ class DETR(BaseDetector):
             ``enc_logits (B, S, K)`` and ``enc_boxes (B, S, 4)`` where the encoder makes proposals;
             ``pred_masks (B, N, h, w)`` where there is a mask head.
         """
-        embedded = memory
+        decode = self.compiled or type(self).decode
+        outputs, hidden, encoded = decode(self, memory, aux)
+        if self.mask_head is not None and levels:
+            make = self.mask_head if all_masks else self.mask_head.prepare
+            outputs['pred_masks'] = make(hidden, memory, encoded, levels[:-1])
+        return outputs
+
+    def decode(self, memory: Memory, aux: bool) -> tuple[Outputs, Tensor, Memory]:
+        """Outputs without masks, the content (B, N, C) last read, and the encoder's memory."""
         if self.encoder is not None:
             memory = self.encoder(memory)
         state, proposals = self.queries(memory, self.head)
@@ -194,10 +215,7 @@ class DETR(BaseDetector):
             every = proposals()
             outputs['enc_logits'] = every.logits
             outputs['enc_boxes'] = every.box_logit.sigmoid()
-        if self.mask_head is not None and levels:
-            make = self.mask_head if all_masks else self.mask_head.prepare
-            outputs['pred_masks'] = make(hidden, embedded, memory, levels[:-1])
-        return outputs
+        return outputs, hidden, memory
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None, **wanted: bool

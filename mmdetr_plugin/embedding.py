@@ -15,7 +15,11 @@ Size = tuple[int, int]
 
 
 def embed_maps(
-    maps: Sequence[Tensor], position: PositionEncoding, sizes: Sequence[Size], canvas: Size
+    maps: Sequence[Tensor],
+    position: PositionEncoding,
+    sizes: Sequence[Size],
+    canvas: Size,
+    cells: int = 0,
 ) -> Memory:
     """Join the levels into a memory.
 
@@ -23,9 +27,13 @@ def embed_maps(
         maps: (B, C, h, w) per level.
         sizes: unpadded (height, width) of every image.
         canvas: (height, width) of the padded batch.
+        cells: pad the coarsest level to a multiple of so many cells, those before it to twice, four
+            times, ... as many; 0 = as they are.
     """
     device = maps[0].device
     masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], device)
+    if cells:
+        maps, masks = _pad_levels(maps, masks, cells)
     ratios = [
         torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1) for m in masks
     ]
@@ -41,9 +49,22 @@ def embed_maps(
         shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
         valid_ratios=torch.stack(ratios, 1),
         image_wh=image_wh.to(device, non_blocking=True),
-        padded=any(size != canvas for size in sizes),
+        padded=cells > 0 or any(size != canvas for size in sizes),
         axis_pos=position.axes(masks),
     )
+
+
+def _pad_levels(
+    maps: Sequence[Tensor], masks: Sequence[Tensor], cells: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Maps (B, C, h, w) and masks (B, h, w) below and to the right of which there is padding."""
+    padded_maps, padded_masks = [], []
+    for i, (x, mask) in enumerate(zip(reversed(maps), reversed(masks), strict=True)):
+        missing = [-size % (cells << i) for size in x.shape[-2:]]
+        sides = (0, missing[1], 0, missing[0])
+        padded_maps.insert(0, F.pad(x, sides))
+        padded_masks.insert(0, F.pad(mask, sides, value=True))
+    return padded_maps, padded_masks
 
 
 def padding_masks(

@@ -9,6 +9,7 @@ from torch import nn
 
 from .build import build_slot
 from .ffn import MLP
+from .layers import run_layer
 from .registry import MODELS
 from .structures import Memory, State
 
@@ -34,6 +35,8 @@ class Encoder(nn.Module):
             alone (DETR, table 3). Row-column attention reads its own codes all the same.
         position_scale: multiply the position codes in each layer by a perceptron of the tokens, one
             for all layers (DAB-DETR's code).
+        with_cp: keep of each layer its input alone and compute the rest again for the backward pass:
+            less memory, more time, the same gradients.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Encoder(nn.Module):
         layer: Mapping,
         with_position: bool = True,
         position_scale: bool = False,
+        with_cp: bool = False,
         embed_dims: int = 256,
         dropout: float = 0.1,
     ) -> None:
@@ -52,6 +56,7 @@ class Encoder(nn.Module):
                 'to True or leave out position_scale'
             )
         self.with_position = with_position
+        self.with_cp = with_cp
         shared = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'EncoderLayer', **layer}
         self.layers = nn.ModuleList(
@@ -66,7 +71,7 @@ class Encoder(nn.Module):
         for i, layer in enumerate(self.layers):
             if self.position_scale is not None:
                 state = replace(state, pos=memory.pos * self.position_scale(state.content))
-            state = layer(state, memory, i)
+            state = run_layer(layer, state, memory, i, self.with_cp)
             memory = replace(memory, tokens=state.content)
         return memory
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,7 +43,16 @@ class Memory:
 
     @property
     def key_mask(self) -> Tensor | None:
-        """(B, 1, 1, S) bool, True = attend; None where there is no padding to exclude."""
+        """(B, 1, 1, S) bool, True = attend; None where there is no padding to exclude.
+
+        Made once, for all layers; attention broadcasts it.
+        """
+        if torch.compiler.is_compiling():  # takes no lock, and makes one of equal masks by itself
+            return ~self.mask[:, None, None, :] if self.padded else None
+        return self._key_mask
+
+    @cached_property
+    def _key_mask(self) -> Tensor | None:
         return ~self.mask[:, None, None, :] if self.padded else None
 
     def starts(self) -> tuple[int, ...]:

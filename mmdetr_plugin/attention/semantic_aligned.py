@@ -16,7 +16,7 @@ from ..ops.coordinates import sine_point_code
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, attend, check_heads, split_heads
+from .base import AttentionOp, attend, check_heads, narrow, split_heads
 
 
 def reference_boxes(state: State) -> Tensor:
@@ -126,7 +126,7 @@ class SemanticAlignedAttention(AttentionOp):
         v = split_heads(self.value(memory.tokens), self.num_heads)
         mask = memory.key_mask
         if self.gaussian:
-            mask = self.modulation(places, steepness, memory).to(q.dtype)
+            mask = self.modulation(places, steepness, memory, q.dtype)
         return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
 
     def _level(self, memory: Memory, layer: int) -> Memory:
@@ -169,12 +169,15 @@ class SemanticAlignedAttention(AttentionOp):
         codes = codes * self.place_gate(content).sigmoid().unflatten(-1, heads)
         return (self.query_content(features) + self.query_place(codes)).transpose(1, 2)
 
-    def modulation(self, places: Tensor, steepness: Tensor, memory: Memory) -> Tensor:
+    def modulation(
+        self, places: Tensor, steepness: Tensor, memory: Memory, dtype: torch.dtype
+    ) -> Tensor:
         """(B, heads, N, S), to be added to the scores; -inf for padding."""
         height, width = memory.shapes[0]
         cells = places * places.new_tensor((width, height)) * memory.valid_ratios[:, :1, None]
         bias = log_gaussian(cells.transpose(1, 2) - 0.5, steepness.transpose(1, 2), (height, width))
-        return bias if memory.key_mask is None else bias.masked_fill(~memory.key_mask, -torch.inf)
+        bias = narrow(bias, dtype)
+        return bias.masked_fill(memory.mask[:, None, None], -torch.inf) if memory.padded else bias
 
     def keys(self, layout: str) -> dict[str, str] | None:
         if layout not in OFFICIAL:
