@@ -135,7 +135,7 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
 
 
 def _check_weights(cfg: Config) -> None:
-    """Raise for a file that `load_from` names and torch, in words of its own, cannot read."""
+    """Raise for a file that `load_from` names and torch, in words of its own, would not read."""
     file = cfg.get('load_from')
     if file and '://' not in file and not cfg.get('resume'):
         read_checkpoint(Path(file).expanduser())

@@ -1,0 +1,106 @@
+"""Checkpoint files appear whole or not at all, and are read without running what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.fileio import get_file_backend
+
+import mmdetr_plugin.command_line as command_line
+from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint, written_whole
+from mmdetr_plugin.hooks import WholeCheckpointHook
+from mmdetr_plugin.hooks.checkpoint import BACKEND, Removals
+
+
+class RunsCode:
+    """Loading it the old way makes a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.trace),)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / 'new' / 'weights.pth'
+    write_checkpoint({'step': 1}, file)
+    with pytest.raises(AttributeError, match='lambda'):  # cannot be pickled, half way through
+        write_checkpoint({'weight': torch.zeros(1000), 'hook': lambda: None}, file)
+    assert read_checkpoint(file) == {'step': 1}
+    assert names(file.parent) == ['weights.pth']
+
+
+def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / 'weights.pth'
+    with written_whole(file) as aside:
+        aside.write(b'whole')
+        assert names(tmp_path) == [f'.weights.pth.{os.getpid()}.tmp']
+    assert names(tmp_path) == ['weights.pth']
+    assert file.read_bytes() == b'whole'
+
+
+def test_mmengine_writes_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get_file_backend(str(tmp_path), backend_args={'backend': BACKEND})
+    file = tmp_path / 'epoch_1.pth'
+    backend.put(b'old', str(file))
+
+    def full(descriptor: int) -> None:
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        backend.put(b'new', str(file))
+    assert file.read_bytes() == b'old'
+    assert names(tmp_path) == ['epoch_1.pth']
+
+
+def test_removals_wait(tmp_path: Path) -> None:
+    backend = Removals(get_file_backend(str(tmp_path)))
+    for name in ('best.pth', 'kept.pth', 'sharded.pth/part'):
+        backend.put(b'', tmp_path / name)
+    for name in ('best.pth', 'gone.pth'):
+        backend.remove(str(tmp_path / name))
+    backend.rmtree(str(tmp_path / 'sharded.pth'))
+    assert names(tmp_path) == ['best.pth', 'kept.pth', 'sharded.pth']
+    backend.finish()
+    assert names(tmp_path) == ['kept.pth']
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    hook = WholeCheckpointHook(interval=1, out_dir=str(tmp_path))
+    kept = ['.epoch_1.pth.backup', '.mine.pth.3.tmp', 'epoch_1.pth', 'last_checkpoint']
+    left = ['.best_mAP_epoch_1.pth.12.tmp', '.epoch_2.pth.12.tmp', '.last_checkpoint.7.tmp']
+    for name in (*kept, *left):
+        (tmp_path / name).touch()
+    hook._clean_up(SimpleNamespace(work_dir=str(tmp_path)))
+    assert names(tmp_path) == kept
+
+
+def test_a_file_that_runs_code_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through `load_from`, `--resume FILE` and `--resume`."""
+    file, trace = tmp_path / 'epoch_1.pth', tmp_path / 'trace'
+    torch.save({'state_dict': RunsCode(trace)}, file)
+    parser, text = argparse.ArgumentParser(), 'loading it would run other code'
+    with pytest.raises(SystemExit):
+        command_line.build_runner(parser, Config({'load_from': str(file)}))
+    assert text in capsys.readouterr().err
+    for given in ('auto', str(file)):
+        with pytest.raises(SystemExit):
+            command_line.set_resume(parser, Config({'work_dir': str(tmp_path)}), given)
+        assert text in capsys.readouterr().err
+    assert not trace.exists()
+    torch.load(file, weights_only=False)
+    assert trace.exists()  # it would have
