@@ -1,10 +1,11 @@
-"""`tools/convert_checkpoint.py`: files to our layout and back."""
+"""`tools/convert_checkpoint.py`: files of any layout to ours, and from ours to others."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import convert_checkpoint
+import peers
 import pytest
 import tiny
 import torch
@@ -12,7 +13,7 @@ from cli import TOOLS, run_python
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
-from mmdetr_plugin.checkpoints import to_official
+from mmdetr_plugin.checkpoints import read_checkpoint, to_hf, to_official, write_checkpoint
 
 NAMES = ['detr_r50', 'deformable_detr_two_stage_r50']
 
@@ -42,7 +43,7 @@ def convert(src: object, config: Path, folder: Path, *options: str) -> dict:
     torch.save(src, folder / 'src.pth')
     files = [str(folder / name) for name in ('src.pth', 'dst.pth')]
     assert convert_checkpoint.main([*files, '--config', str(config), *options]) == 0
-    return torch.load(files[1])
+    return read_checkpoint(files[1])
 
 
 def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -78,16 +79,34 @@ def test_gradients_go_both_ways(model: nn.Module, config: Path, tmp_path: Path) 
     assert_equal(convert(theirs, config, tmp_path)['state_dict'], gradients)
 
 
-@pytest.mark.parametrize('to', ['plugin', 'official'])
-def test_number_of_classes_is_read_off_the_checkpoint(
+@pytest.mark.parametrize('to', ['ours', 'official'])
+def test_classes_and_queries_of_the_checkpoint_are_kept(
     config: Path, tmp_path: Path, to: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tiny.build(config.stem, num_classes=7)
     state = other.state_dict() if to == 'official' else to_official(other.state_dict(), other)
     dst = convert(state, config, tmp_path, '--to', to)
-    assert 'the checkpoint has 7 classes: model.num_classes is set to it' in capsys.readouterr().out
+    text = 'the checkpoint has 7 classes, the config 5: all are kept; set model.num_classes'
+    assert text in capsys.readouterr().out
     expected = to_official(other.state_dict(), other) if to == 'official' else other.state_dict()
     assert_equal(next(iter(dst.values())), expected)
+
+
+def test_mmdets_file_keeps_the_names_of_its_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer, model = peers.mmdet_pair('deformable_detr_r50', small=True)
+    cfg = peers.our_config('deformable_detr_r50')
+    cfg.model = peers.shrink(cfg.model)
+    cfg.dump(tmp_path / 'config.py')
+    meta = {'dataset_meta': {'CLASSES': ('cat', 'dog')}, 'epoch': 12}
+    src = {'meta': meta, 'state_dict': peer.state_dict(), 'optimizer': {}}
+    dst = convert(src, tmp_path / 'config.py', tmp_path)
+    assert dst['meta'] == {'dataset_meta': {'classes': ('cat', 'dog')}}
+    assert_equal(dst['state_dict'], model.state_dict())
+    text = capsys.readouterr().out
+    assert 'layout of the checkpoint: mmdet\n' in text
+    assert 'zeros, as files of this layout lack them: neck.convs.0.conv.bias, neck.convs.1' in text
 
 
 def test_options_replace_values_of_the_config(
@@ -98,7 +117,7 @@ def test_options_replace_values_of_the_config(
     assert caught.value.code == 1
 
 
-@pytest.mark.parametrize('to', ['plugin', 'official'])
+@pytest.mark.parametrize('to', ['ours', 'official'])
 def test_nothing_to_convert_is_told(
     model: nn.Module,
     official: dict[str, Tensor],
@@ -126,9 +145,26 @@ def test_file_of_another_model_is_told(
     assert 'use the config that this checkpoint was made with' in text
 
 
+def test_safetensors_both_ways(
+    model: nn.Module, official: dict[str, Tensor], config: Path, tmp_path: Path
+) -> None:
+    options = ['--config', str(config)]
+    names = [str(tmp_path / f'{kind}.safetensors') for kind in ('official', 'hf', 'ours')]
+    write_checkpoint(official, names[0])
+    assert convert_checkpoint.main([names[0], names[1], *options, '--to', 'hf']) == 0
+    assert_equal(read_checkpoint(names[1]), to_hf(model.state_dict(), model))
+    assert convert_checkpoint.main([names[1], names[2], *options]) == 0
+    assert_equal(read_checkpoint(names[2]), model.state_dict())
+    other = tiny.build(config.stem, seed=1)
+    for name in names:  # MMEngine's own loader, as `load_from` uses it
+        other.load_state_dict(tiny.build(config.stem, seed=1).state_dict())
+        load_checkpoint(other, name, strict=True)
+        assert_equal(other.state_dict(), model.state_dict())
+
+
 def test_as_a_user_runs_it(tmp_path: Path) -> None:
     text = run_python(TOOLS / 'convert_checkpoint.py', '--help', cwd=tmp_path)
-    assert '--to {plugin,official}' in text
+    assert '--to {ours,official,hf}' in text
     arguments = ('gone.pth', 'new.pth', '--config', tiny.ROOT / 'configs' / 'detr_r50.py')
     text = run_python(TOOLS / 'convert_checkpoint.py', *arguments, cwd=tmp_path, code=1)
     assert 'convert_checkpoint.py: the checkpoint must be a file, got gone.pth' in text

@@ -27,7 +27,7 @@ class MultiheadAttention(AttentionOp):
 
     def keys(self, layout: str) -> dict[str, str | list[str]]:
         if layout.startswith('mmdet'):
-            return {'': 'attn.'}
+            return {name: f'attn.{name}' for name in ('in_proj_', 'out_proj.')}
         if not layout.startswith('hf'):
             return {}
         names: dict[str, str | list[str]] = {

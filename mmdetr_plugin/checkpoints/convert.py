@@ -81,21 +81,21 @@ def _rename(
     """The tensors by our names, and the names that were filled."""
     state, table = _table(state, model, layout, masks)
     known = {n for sources in table.values() for names in sources for n in names}
-    found: dict[str, Pieces | None] = {
-        ours: next((names for names in sources if all(n in state for n in names)), None)
+    absent = {
+        ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
     }
     trainable = _trainable(model)
-    if not any(found[ours] for ours in table if ours not in trainable):
-        found = {ours: found[ours] for ours in table if ours in trainable}
-    filled = [n for n, names in found.items() if names is None and _may_lack(n, layout, table)]
-    missing = [table[n][0][0] for n, names in found.items() if names is None and n not in filled]
+    if all(absent[ours] for ours in table if ours not in trainable):
+        absent = {ours: names for ours, names in absent.items() if ours in trainable}
+    filled = [n for n, names in absent.items() if names and _may_lack(n, layout, table)]
+    missing = [name for n, names in absent.items() if n not in filled for name in names]
     unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
     _check_names(missing, unmapped, known, state, _described(layout))
     target = model.state_dict()
-    out = {ours: _join([state[n] for n in names]) for ours, names in found.items() if names}
+    out = {ours: _join(state, table[ours]) for ours in absent if ours not in filled}
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
-    if len(found) == len(table):
+    if len(absent) == len(table):
         counters = [name for name in target if name.endswith(IGNORED)]
         out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
     return {name: out[name] for name in target if name in out}, filled
@@ -133,7 +133,16 @@ def _may_lack(ours: str, layout: str, table: Table) -> bool:
     return bool(match) and f'{match[1]}gn.weight' in table
 
 
-def _join(pieces: list[Tensor]) -> Tensor:
+def _join(state: Mapping[str, Tensor], sources: tuple[Pieces, ...]) -> Tensor:
+    """The tensor of which all ``sources`` are names, from its pieces."""
+    for first, other in ((sources[0], names) for names in sources[1:]):
+        for a, b in zip(first, other, strict=True):
+            if state[a] is not state[b] and not torch.equal(state[a], state[b]):
+                raise ValueError(
+                    f'{a} and {b} must be equal, being one tensor in the model, but differ; use a '
+                    'config with heads of their own for the layers, as deformable_detr_refine_r50.py'
+                )
+    pieces = [state[name] for name in sources[0]]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
@@ -170,8 +179,8 @@ def _write(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[s
     out: dict[str, Tensor] = {}
     for ours, sources in table.items():
         for names in sources if ours in state else ():
-            for name, piece in zip(names, state[ours].chunk(len(names)), strict=True):
-                out.setdefault(name, piece)
+            pieces = (state[ours],) if len(names) == 1 else state[ours].chunk(len(names))
+            out.update(zip(names, pieces, strict=True))
     return out
 
 

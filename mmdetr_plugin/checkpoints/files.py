@@ -12,6 +12,7 @@ from typing import BinaryIO
 import torch
 
 from .safe_globals import register_safe_globals
+from .safe_tensors import SUFFIX, read_tensors, tensor_bytes
 
 ASIDE = '.tmp'
 
@@ -26,6 +27,8 @@ def read_checkpoint(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')
+    if path.suffix == SUFFIX:
+        return read_tensors(path)
     try:
         register_safe_globals()
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
@@ -48,9 +51,16 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
-    """Save a dictionary; what stood at ``path`` before stays whole until the new file is."""
+    """Save a dictionary; what stood at ``path`` before stays whole until the new file is.
+
+    A path that ends in ``.safetensors`` takes tensors alone.
+    """
+    content = tensor_bytes(checkpoint, path) if Path(path).suffix == SUFFIX else None
     with written_whole(path) as file:
-        torch.save(dict(checkpoint), file)
+        if content is None:
+            torch.save(dict(checkpoint), file)
+        else:
+            file.write(content)
 
 
 @contextmanager

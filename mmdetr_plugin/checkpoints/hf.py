@@ -31,10 +31,30 @@ RENAMED = (
 """What the parts of DETR, Conditional and Deformable DETR are called in files, and in the models.
 DAB-DETR has one name each."""
 
+TIED = {
+    'hf_dab': ((r'bbox_predictor\.', 'model.decoder.bbox_embed.'),),
+    'hf_deformable': (
+        (r'model\.decoder\.(bbox|class)_embed\.', r'\1_embed.'),
+        (r'(bbox|class)_embed\.0\.', r'\1_embed.{layer}.'),
+    ),
+}
+"""By layout, what a file may hold once for all names of a tensor -> the other names."""
+
 
 def names_of_models(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """Tensors by the names of the models of version 5.23, with a ResNet of timm."""
-    return {_rename(name, layout): value for name, value in state.items()}
+    """Tensors by the names of the models of version 5.23, with a ResNet of timm.
+
+    Tensors that are tied have all of their names; files have but one of them.
+    """
+    out = {_rename(name, layout): value for name, value in state.items()}
+    layers = {name.split('.')[3] for name in out if name.startswith('model.decoder.layers.')}
+    for name, value in list(out.items()):
+        for pattern, other in TIED.get(layout, ()):
+            if re.match(pattern, name):
+                for layer in layers:
+                    new = re.sub(pattern, other.replace('{layer}', layer), name)
+                    out.setdefault(new, value)
+    return out
 
 
 def _rename(name: str, layout: str) -> str:

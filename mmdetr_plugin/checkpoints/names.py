@@ -6,7 +6,7 @@ its parent has, or with a leading ``/`` from the root. The map of a model is the
 maps. What a prefix maps to:
 
 * a string: the prefix there;
-* a tuple: several names of one tensor; where a layout is only read, any one of them;
+* a tuple: several names of one tensor;
 * a list: the tensor is split there, along its first axis, e.g. ``in_proj_weight`` into the matrices
   of queries, keys and values.
 

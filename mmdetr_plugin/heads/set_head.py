@@ -170,8 +170,6 @@ class SetHead(nn.Module):
             boxes = tuple(f'{root}bbox_embed.{j}.' for j in copies)
             if self.encoder:
                 classes += tuple(f'{decoder}class_embed.{j}.' for j in copies)
-            elif layout == 'hf_deformable':
-                classes += ('/class_embed.0.',)  # class heads that are equal are stored once
             if self.refine != 'none':
                 boxes += tuple(f'{decoder}bbox_embed.{j}.' for j in copies)
             names[f'class_branches.{i}.'] = classes
