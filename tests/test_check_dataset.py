@@ -142,6 +142,7 @@ def test_images_are_read_as_in_training(tmp_path: Path) -> None:
     assert str(tmp_path) in faults['images that are not there'].advice
     unreadable = faults['images that cannot be read'].cases
     assert [case.split(':')[0] for case in unreadable] == ['cut.jpg', 'empty.jpg', 'text.jpg']
+    assert 'truncated' in unreadable[0] and unreadable[1].endswith('no image, 0 bytes')
     size = faults['images of another size than the annotations say'].cases
     assert size == ['turned.jpg: 40 x 60, stated 60 x 40']
     assert all(fault.error for fault in faults.values())

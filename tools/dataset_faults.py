@@ -13,7 +13,7 @@ from typing import Any
 
 import mmcv
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmdetr_plugin.datasets.annotations import Coco, category_names, objects
 
@@ -193,7 +193,9 @@ def _image_problem(folder: Path, image: dict[str, Any]) -> tuple[str, str] | Non
         with Image.open(BytesIO(data)) as picture:
             picture.load()  # unlike OpenCV, Pillow tells when a file ends too early
         pixels = mmcv.imfrombytes(data)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's, for what is no image
+    except UnidentifiedImageError:
+        return 'unreadable', f'{image["file_name"]}: no image, {len(data)} bytes'
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's, for a damaged one
         return 'unreadable', f'{image["file_name"]}: {error}'
     if pixels is None:
         return 'unreadable', f'{image["file_name"]}: OpenCV cannot decode it'
