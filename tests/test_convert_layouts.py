@@ -75,6 +75,19 @@ def test_transformers(name: str) -> None:
     assert_ours(state, model)
 
 
+@pytest.mark.parametrize('first', [True, False])
+@pytest.mark.parametrize('name', [name for name in HF if HF[name] != 'hf_detr'])
+def test_transformers_files_have_tied_tensors_once(name: str, first: bool) -> None:
+    """Under their first name in the converted files of its hub, the decoder's when saved anew."""
+    model = tiny.build(name)
+    theirs = to_hf(model.state_dict(), model)
+    order = sorted(theirs, key=lambda n: (n.startswith('model.decoder.') == first, n))
+    once = {theirs[n].data_ptr(): n for n in reversed(order)}  # pieces have places of their own
+    assert len(once) < len(theirs)
+    state, _, _ = to_ours({n: theirs[n] for n in once.values()}, model)
+    assert_ours(state, model)
+
+
 @pytest.mark.parametrize('name', MMDET)
 def test_mmdet(name: str) -> None:
     model = tiny.build(name)

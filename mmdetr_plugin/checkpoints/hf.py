@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 BACKBONE = r'(model\.backbone\.(?:conv_encoder\.)?model\.)'
@@ -31,15 +32,6 @@ RENAMED = (
 """What the parts of DETR, Conditional and Deformable DETR are called in files, and in the models.
 DAB-DETR has one name each."""
 
-TIED = {
-    'hf_dab': ((r'bbox_predictor\.', 'model.decoder.bbox_embed.'),),
-    'hf_deformable': (
-        (r'model\.decoder\.(bbox|class)_embed\.', r'\1_embed.'),
-        (r'(bbox|class)_embed\.0\.', r'\1_embed.{layer}.'),
-    ),
-}
-"""By layout, what a file may hold once for all names of a tensor -> the other names."""
-
 
 def names_of_models(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """Tensors by the names of the models of version 5.23, with a ResNet of timm.
@@ -47,14 +39,26 @@ def names_of_models(state: Mapping[str, Tensor], layout: str) -> dict[str, Tenso
     Tensors that are tied have all of their names; files have but one of them.
     """
     out = {_rename(name, layout): value for name, value in state.items()}
-    layers = {name.split('.')[3] for name in out if name.startswith('model.decoder.layers.')}
-    for name, value in list(out.items()):
-        for pattern, other in TIED.get(layout, ()):
-            if re.match(pattern, name):
-                for layer in layers:
-                    new = re.sub(pattern, other.replace('{layer}', layer), name)
-                    out.setdefault(new, value)
+    if layout == 'hf_dab':
+        _tie(out, 'bbox_predictor.', 'model.decoder.bbox_embed.')
+        _tie(out, 'model.decoder.bbox_embed.', 'bbox_predictor.')
+    elif layout == 'hf_deformable':
+        biases = [out.get(f'bbox_embed.{i}.layers.2.bias') for i in (0, 1)]
+        refined = None not in biases and not torch.equal(*biases)
+        for kind, inside in (('bbox', refined), ('class', 'model.enc_output.weight' in out)):
+            ours, inner = f'{kind}_embed.', f'model.decoder.{kind}_embed.'
+            _tie(out, inner, ours)
+            if inside:
+                _tie(out, ours, inner)
+            for layer in {n.split('.')[3] for n in out if n.startswith('model.decoder.layers.')}:
+                _tie(out, f'{ours}0.', f'{ours}{layer}.')
     return out
+
+
+def _tie(state: dict[str, Tensor], prefix: str, other: str) -> None:
+    """Name what begins with ``prefix`` by ``other`` too, where that name is free."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state.setdefault(other + name.removeprefix(prefix), state[name])
 
 
 def _rename(name: str, layout: str) -> str:
