@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops.deformable import Shapes, deformable_attention, level_layout
+from ..ops.deformable import Shapes, check_backend, deformable_attention, level_layout
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
@@ -23,8 +23,12 @@ class DeformableProjections(AttentionOp):
         num_levels: int,
         num_points: int,
         value_dims: int | None = None,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
+        if backend is not None:
+            check_backend(backend)
+        self.backend = backend
         value_dims = embed_dims if value_dims is None else value_dims
         check_heads(embed_dims, num_heads)
         check_heads(value_dims, num_heads)
@@ -85,7 +89,8 @@ class DeformableProjections(AttentionOp):
         offsets = self.sampling_offsets(query).to(points.dtype).unflatten(-1, (*layout, 2))
         locations = self._locations(points[:, :, None, :, None], offsets, shapes)
         value = value.unflatten(-1, (self.num_heads, -1))
-        out = deformable_attention(value, shapes, locations, weights.unflatten(-1, layout[1:]))
+        weights = weights.unflatten(-1, layout[1:])
+        out = deformable_attention(value, shapes, locations, weights, self.backend)
         return self.output_proj(out)
 
     def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
@@ -98,12 +103,20 @@ class DeformableProjections(AttentionOp):
 
 @MODELS.register_module()
 class DeformableAttention(DeformableProjections):
-    """Attention to ``num_points`` sampled places per head and level of the memory."""
+    """Attention to ``num_points`` sampled places per head and level of the memory.
+
+    ``backend`` forces one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None takes the fastest.
+    """
 
     def __init__(
-        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        backend: str | None = None,
     ) -> None:
-        super().__init__(embed_dims, num_heads, num_levels, num_points)
+        super().__init__(embed_dims, num_heads, num_levels, num_points, backend=backend)
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         points = state.points

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .deformable_cuda import has_deformops, has_mmcv, sample_deformops, sample_mmcv
+from .deformable_layout import Shapes, level_layout, single
 from .precision import no_autocast
 
-Shapes = tuple[tuple[int, int], ...]
+__all__ = ['BACKENDS', 'Shapes', 'check_backend', 'choose_backend', 'deformable_attention']
+__all__ += ['has_numba', 'level_layout', 'sample_grid']
+
+NUMBA = importlib.util.find_spec('numba')
+WIDEST = 128
+"""Numbers of a head beyond which the compiled loops run out of registers."""
+FROM_DEFORMOPS = frozenset({torch.float16, torch.bfloat16})
+"""Where deformops goes before mmcv's op. mmcv's takes places no finer than the values, so in 16 bits
+it runs on copies in 32; deformops reads 16-bit values beside 32-bit places, which its paper (TMLR
+2026) measures at 12 % of the memory. In 32 bits nobody has measured the two against each other for
+this package, so there mmcv's op, the published one, stays first."""
 
 
 def deformable_attention(
@@ -24,49 +35,71 @@ def deformable_attention(
 ) -> Tensor:
     """Weighted sum of values read by bilinear interpolation; zero outside a map.
 
+    Places stay in single precision whatever the values are in: in 16 bits they lose whole pixels.
+
     Args:
         value: (B, S, heads, D), the levels joined.
         shapes: ``(H, W)`` of every level, python integers.
         locations: (B, N, heads, L, P, 2), (x, y) in the unit square of each level.
         weights: (B, N, heads, L, P).
-        backend: ``grid``, ``compiled`` (CPU, needs numba) or ``mmcv`` (CUDA); None chooses.
+        backend: a key of :data:`BACKENDS`; None chooses.
 
     Returns:
         (B, N, heads * D) in the dtype of ``value``.
 
     Raises:
-        ValueError: there is no such backend.
+        ValueError: there is no such backend, or it cannot run here.
     """
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f'backend must be one of {sorted(BACKENDS)}, got {backend!r}; change it')
-    dtype = value.dtype
+    if backend is None:
+        backend = choose_backend(value)
+    else:
+        check_backend(backend, value.device)
     with no_autocast(value.device):
-        # Positions lose whole pixels in half precision, so the sampling is done in single.
-        precision = torch.promote_types(locations.dtype, torch.float32)
-        value, locations, weights = (x.to(precision) for x in (value, locations, weights))
-        sample = BACKENDS[backend or choose_backend(value)]
-        out = sample(value, shapes, locations, weights)
-    return out.to(dtype)
+        return BACKENDS[backend](value, shapes, locations, weights).to(value.dtype)
 
 
 def choose_backend(value: Tensor) -> str:
     """The fastest backend that takes ``value``: a key of :data:`BACKENDS`."""
-    plain = type(value) is Tensor and not torch.compiler.is_compiling()
-    if value.is_cuda and value.dtype == torch.float32:
-        return 'mmcv'
-    if plain and value.device.type == 'cpu' and has_numba() and not torch.jit.is_tracing():
+    # A graph that leaves this process must not name our operators or an optional library's.
+    exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
+    if torch.jit.is_tracing() or exporting():
+        return 'grid'
+    if value.is_cuda and value.dtype != torch.float64:
+        order = ('deformops', 'mmcv') if value.dtype in FROM_DEFORMOPS else ('mmcv', 'deformops')
+        return next((name for name in order if NEEDS[name][1]()), 'grid')
+    if value.device.type == 'cpu' and value.shape[-1] <= WIDEST and has_numba():
         return 'compiled'
     return 'grid'
 
 
-@lru_cache(maxsize=1)
+def check_backend(name: str, device: torch.device | None = None) -> None:
+    """Refuse what is not a key of :data:`BACKENDS` or, with ``device``, cannot run there.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f'backend must be one of {sorted(BACKENDS)}, got {name!r}; change it')
+    if device is None or name not in NEEDS:
+        return
+    kind, available, hint = NEEDS[name]
+    if not available():
+        raise ValueError(f'backend {name!r} must be installed, got none; {hint}, or leave it out')
+    if kind not in (None, device.type):
+        raise ValueError(
+            f'backend {name!r} must be given tensors on {kind}, got {device}; move them, or leave '
+            'the backend out'
+        )
+
+
 def has_numba() -> bool:
     """Whether the extra ``cpu`` is installed."""
-    return importlib.util.find_spec('numba') is not None
+    return NUMBA is not None
 
 
 def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """The same by :func:`torch.nn.functional.grid_sample`, on any device and in any precision."""
+    value, locations, weights = single(value, locations, weights)
     batch, _, heads, width = value.shape
     queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B * heads, N, L, P, 2)
@@ -86,36 +119,7 @@ def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
     return out.view(batch, heads * width, queries).transpose(1, 2).contiguous()
 
 
-def level_layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(L, 2) sizes as (H, W), (L,) first indices on ``device``; copied there once per shapes."""
-    # What a tracer makes must not outlive the trace.
-    return (_layout if torch.compiler.is_compiling() else _cached_layout)(shapes, device)
-
-
-def _layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
-    sizes = torch.tensor(shapes, dtype=torch.long)
-    starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
-    return sizes.to(device), starts.to(device)
-
-
-@lru_cache(maxsize=64)
-def _cached_layout(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):  # a later training step may save them for its backward pass
-        return _layout(shapes, device)
-
-
-def _mmcv_cuda(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
-
-    sizes, starts = level_layout(shapes, value.device)
-    step = next(s for s in (64, 32, 16, 8, 4, 2, 1) if value.shape[0] % min(s, value.shape[0]) == 0)
-    with torch.cuda.device(value.device):  # the kernel launches on the current device
-        return MultiScaleDeformableAttnFunction.apply(
-            value.contiguous(), sizes, starts, locations.contiguous(), weights.contiguous(), step
-        )
-
-
-def _compiled_cpu(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+def _sample_compiled(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     from .deformable_cpu import sample_compiled
 
     return sample_compiled(value, shapes, locations, weights)
@@ -123,6 +127,13 @@ def _compiled_cpu(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
 
 BACKENDS: dict[str, Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]] = {
     'grid': sample_grid,
-    'compiled': _compiled_cpu,
-    'mmcv': _mmcv_cuda,
+    'compiled': _sample_compiled,
+    'mmcv': sample_mmcv,
+    'deformops': sample_deformops,
 }
+NEEDS: dict[str, tuple[str | None, Callable[[], bool], str]] = {
+    'compiled': ('cpu', has_numba, "pip install 'mmdetr_plugin[cpu]'"),
+    'mmcv': ('cuda', has_mmcv, 'install an mmcv that was built for CUDA'),
+    'deformops': (None, has_deformops, "pip install 'mmdetr_plugin[cuda-fast]'"),
+}
+"""Device that a backend is bound to, whether it is installed, what installs it."""

@@ -1,168 +1,104 @@
-"""Deformable attention on the CPU by compiled loops (numba, the extra ``cpu``).
-
-No intermediate tensors: a sample is read, weighted and added while its four corners are in cache.
-Forward runs in parallel over queries, backward over (image, head), which share no gradient.
-"""
-
-# ruff: noqa: ANN001, ANN002, ANN202, ANN205 - numba infers the types of what it compiles
-# mypy: disallow-untyped-defs=False
+"""Deformable attention on the CPU: threads, memory and gradients around the compiled loops."""
 
 from __future__ import annotations
 
-from threading import Lock
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-_LOCK = Lock()  # numba's portable thread pool takes one caller at a time
+from . import deformable_kernels as kernels
+from .deformable_layout import Shapes, single
+from .operators import sampling_operator
 
-
-FAST = {
-    'contract',
-    'reassoc',
-    'nsz',
-}  # sums may be reordered; infinities and NaN stay what they are
+SMALL = 30_000
+"""Samples below which a second thread costs more than it saves."""
 
 
-@njit(inline='always')
-def _place(x, y, height, width):
-    """Whether a sample touches the map, its upper left corner and its fractions, (y, x) each."""
-    x, y = x * width - np.float32(0.5), y * height - np.float32(0.5)
-    inside = x > -1 and y > -1 and x < width and y < height
-    if not inside:
-        return False, 0, 0, x, y
-    left, top = int(np.floor(x)), int(np.floor(y))
-    return True, top, left, y - top, x - left
+def sample_compiled(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """As :func:`mmdetr_plugin.ops.deformable.sample_grid`, on the CPU, in 32 or 64 bits."""
+    value, locations, weights = single(value, locations, weights)
+    batch, _, heads, depth = value.shape
+    # The rows of a head side by side: from (B, S, heads, D) each would be a memory page away.
+    spare = value.new_zeros(batch, heads, len(shapes), depth)
+    rows = torch.cat((value.transpose(1, 2), spare), 2)
+    places = locations.contiguous(), weights.contiguous()
+    return _sample(rows, *places, list(itertools.chain(*shapes)))
 
 
-@njit(inline='always')
-def _corner(corner, top, left, dy, dx, height, width):
-    """Index of corner 0..3 in its level, -1 outside of the map, and its share of the sample."""
-    i, j = top + corner // 2, left + corner % 2
-    if i < 0 or j < 0 or i >= height or j >= width:
-        return -1, dy
-    return i * width + j, (dy if corner // 2 else 1 - dy) * (dx if corner % 2 else 1 - dx)
+def _forward(rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
+    batch, queries, heads = weights.shape[:3]
+    out = rows.new_empty(batch, queries, heads * rows.shape[-1])
+    units = batch * heads * -(-queries // kernels.BLOCK)
+    common = _common(rows, places, weights, sizes)
+    _run(kernels.forward, units, weights.numel(), *common, _flat(out))
+    return out
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
-def _forward(value, sizes, starts, locations, weights, out):
-    batch, queries, heads, levels, points = weights.shape
-    depth = value.shape[3]
-    for row in prange(batch * queries):
-        b, q = row // queries, row % queries
-        for h in range(heads):
-            acc = np.zeros(depth, value.dtype)
-            for level in range(levels):
-                height, width = sizes[level, 0], sizes[level, 1]
-                for p in range(points):
-                    x, y = locations[b, q, h, level, p, 0], locations[b, q, h, level, p, 1]
-                    inside, top, left, dy, dx = _place(x, y, height, width)
-                    if not inside:
-                        continue
-                    for corner in range(4):
-                        index, share = _corner(corner, top, left, dy, dx, height, width)
-                        if index < 0:
-                            continue
-                        factor = value.dtype.type(share * weights[b, q, h, level, p])
-                        source = value[b, starts[level] + index, h]
-                        for d in range(depth):
-                            acc[d] += factor * source[d]
-            for d in range(depth):
-                out[b, q, h, d] = acc[d]
-
-
-@njit(parallel=True, fastmath=FAST, cache=True)
 def _backward(
-    value,
-    sizes,
-    starts,
-    locations,
-    weights,
-    grad,
-    grad_value,
-    grad_locations,
-    grad_weights,
-):
-    batch, queries, heads, levels, points = weights.shape
-    depth = value.shape[3]
-    for row in prange(batch * heads):
-        b, h = row // heads, row % heads
-        dots = np.zeros(4, value.dtype)
-        for q in range(queries):
-            g = grad[b, q, h]
-            for level in range(levels):
-                height, width = sizes[level, 0], sizes[level, 1]
-                for p in range(points):
-                    x, y = locations[b, q, h, level, p, 0], locations[b, q, h, level, p, 1]
-                    inside, top, left, dy, dx = _place(x, y, height, width)
-                    if not inside:
-                        continue
-                    weight = weights[b, q, h, level, p]
-                    for corner in range(4):
-                        dots[corner] = 0
-                        index, share = _corner(corner, top, left, dy, dx, height, width)
-                        if index < 0:
-                            continue
-                        factor = value.dtype.type(share * weight)
-                        source = value[b, starts[level] + index, h]
-                        target = grad_value[b, starts[level] + index, h]
-                        dot = value.dtype.type(0)
-                        for d in range(depth):
-                            dot += g[d] * source[d]
-                            target[d] += factor * g[d]
-                        dots[corner] = dot
-                    across = (dots[1] - dots[0]) * (1 - dy) + (dots[3] - dots[2]) * dy
-                    down = (dots[2] - dots[0]) * (1 - dx) + (dots[3] - dots[1]) * dx
-                    above = dots[0] * (1 - dx) + dots[1] * dx
-                    below = dots[2] * (1 - dx) + dots[3] * dx
-                    grad_locations[b, q, h, level, p, 0] = across * weight * width
-                    grad_locations[b, q, h, level, p, 1] = down * weight * height
-                    grad_weights[b, q, h, level, p] = above * (1 - dy) + below * dy
+    grad: Tensor, rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    grads = torch.zeros_like(rows), torch.empty_like(places), torch.empty_like(weights)
+    batch, _, heads, levels = weights.shape[:4]
+    parts = 1 if batch * heads >= torch.get_num_threads() else levels
+    common = _common(rows, places, weights, sizes)
+    written = tuple(_flat(x) for x in grads)
+    units = batch * heads * parts
+    _run(kernels.backward, units, weights.numel(), parts, *common, _flat(grad), written)
+    return grads
 
 
-class _Sample(torch.autograd.Function):
-    """The two kernels as one differentiable function of value, locations and weights."""
-
-    @staticmethod
-    def forward(ctx, value, locations, weights, sizes, starts):
-        ctx.save_for_backward(value, locations, weights)
-        ctx.layout = sizes, starts
-        out = torch.empty(*locations.shape[:3], value.shape[3], dtype=value.dtype)
-        arrays = [x.detach().numpy() for x in (locations, weights, out)]
-        _run(_forward, value.detach().numpy(), sizes, starts, *arrays)
-        return out.flatten(2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        saved = [x.detach() for x in ctx.saved_tensors]
-        value, locations, weights = saved
-        grads = [torch.zeros_like(x) for x in saved]
-        grad = grad.unflatten(2, (value.shape[2], -1)).contiguous()
-        arrays = [x.numpy() for x in (locations, weights, grad, *grads)]
-        _run(_backward, value.numpy(), *ctx.layout, *arrays)
-        return *grads, None, None
+_sample = sampling_operator('deformable_attention_cpu', _forward, _backward)
 
 
-def _run(kernel, *args) -> None:
-    threads = torch.get_num_threads()
-    with _LOCK:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        kernel(*args)
-    if torch.get_num_threads() != threads:  # numba's first call sets OpenMP's number, torch's too
-        torch.set_num_threads(threads)
+def _common(rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]) -> tuple:
+    """The arguments that both loops take, from ``lanes`` to ``weights``."""
+    _, queries, heads, levels, points = weights.shape
+    layout = queries, heads, rows.shape[2], levels * points
+    maps = _maps(tuple(sizes), points, rows.dtype)
+    return (0.0,) * rows.shape[3], layout, maps, *(_flat(x) for x in (rows, places, weights))
 
 
-def sample_compiled(
-    value: Tensor, shapes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """As :func:`mmdetr_plugin.ops.deformable.sample_grid`, on the CPU in 32 or 64 bits."""
-    sizes = np.array(shapes, np.int64)
-    starts = np.concatenate(([0], sizes.prod(1).cumsum()[:-1]))
-    return _Sample.apply(
-        value.contiguous(), locations.contiguous(), weights.contiguous(), sizes, starts
-    )
+def _flat(x: Tensor) -> np.ndarray:
+    return x.detach().view(-1).numpy()
+
+
+@lru_cache(maxsize=64)
+def _maps(sizes: tuple[int, ...], points: int, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+    """What each of the L * P samples of a head looks up about its map."""
+    heights, widths = np.array(sizes[::2]), np.array(sizes[1::2])
+    ends = (heights * widths).cumsum()
+    whole = widths, ends - heights * widths, ends[-1] + np.arange(len(ends))
+    scale = torch.empty(0, dtype=dtype).numpy().dtype
+    kinds = (*((x, scale) for x in (widths, heights)), *((x, np.int32) for x in whole))
+    return tuple(x.repeat(points).astype(kind) for x, kind in kinds)
+
+
+def _run(kernel: Callable, units: int, samples: int, *args: object) -> None:
+    """All units of ``kernel``, shared out among as many threads as torch may use."""
+    threads = min(torch.get_num_threads(), units, 1 + samples // SMALL)
+    if threads == 1:
+        kernel(0, units, *args)
+        return
+    step = -(-units // (4 * threads))  # more shares than threads: one may be held up
+    starts = iter(range(0, units, step))
+
+    def work() -> None:
+        for start in starts:
+            kernel(start, min(start + step, units), *args)
+
+    others = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads of this process: a fork inherits the object, not what runs in it."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix='deformable')

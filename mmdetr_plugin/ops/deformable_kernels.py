@@ -1,0 +1,263 @@
+"""Deformable attention in compiled loops over registers (numba, the extra ``cpu``).
+
+What a head reads lies in rows of ``D`` numbers, its levels joined, one spare row of zeros a level
+behind them: a corner outside of its map reads (and writes) that row, so no loop branches. A row is
+one vector of the processor's, however many registers that takes; ``D`` reaches the compiler as the
+length of the tuple ``lanes``. One compilation serves one width and precision, kept on disk.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204 - numba infers the types of what it compiles
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+FAST = (
+    'contract',
+    'reassoc',
+    'nsz',
+)  # sums may be reordered; infinities and NaN stay what they are
+BLOCK = 64
+"""Queries of a unit of the forward pass: their samples of one head stay in the cache."""
+
+
+def compiled(function):
+    """``function`` compiled without the interpreter's lock, kept on disk where that is possible."""
+    try:
+        return njit(nogil=True, fastmath=set(FAST), cache=True)(function)
+    except RuntimeError:  # neither the package nor the user's cache folder can be written to
+        return njit(nogil=True, fastmath=set(FAST))(function)
+
+
+# ---- rows as vectors -----------------------------------------------------------------------------
+
+
+class Row(types.Type):
+    """``count`` numbers in registers."""
+
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
+        super().__init__(f'Row({dtype}, {count})')
+
+
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        element = manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.count))
+
+
+def _place_of(context, builder, array_type, array, index, row):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), context.get_value_type(row).as_pointer())
+
+
+@intrinsic
+def load(typing, array, index, lanes):
+    """The row that begins at ``array[index]``."""
+    row = Row(array.dtype, len(lanes))
+
+    def generate(context, builder, signature, args):
+        out = builder.load(_place_of(context, builder, array, *args[:2], row))
+        out.align = array.dtype.bitwidth // 8
+        return out
+
+    return row(array, types.intp, lanes), generate
+
+
+@intrinsic
+def store(typing, array, index, row):
+    """Write ``row`` to where ``array[index]`` is."""
+
+    def generate(context, builder, signature, args):
+        out = builder.store(args[2], _place_of(context, builder, array, *args[:2], row))
+        out.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, row), generate
+
+
+@intrinsic
+def add_scaled(typing, total, row, factor):
+    """``total + factor * row``."""
+
+    def generate(context, builder, signature, args):
+        kind = args[1].type
+        empty = ir.Constant(kind, ir.Undefined)
+        first = builder.insert_element(empty, args[2], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+        factors = builder.shuffle_vector(first, empty, zeros)
+        return builder.fadd(args[0], builder.fmul(args[1], factors, flags=FAST), flags=FAST)
+
+    return total(total, row, row.dtype), generate
+
+
+@intrinsic
+def dot(typing, a, b):
+    """The scalar product of two rows."""
+
+    def generate(context, builder, signature, args):
+        element, kind = context.get_value_type(a.dtype), args[0].type
+        name = f'llvm.vector.reduce.fadd.v{a.count}f{a.dtype.bitwidth}'
+        signature = ir.FunctionType(element, [element, kind])
+        total = cgutils.get_or_insert_function(builder.module, signature, name)
+        product = builder.fmul(*args, flags=FAST)
+        return builder.call(total, [ir.Constant(element, 0.0), product], fastmath=FAST)
+
+    return a.dtype(a, a), generate
+
+
+@intrinsic
+def get(typing, array, index):
+    """``array[index]`` of a flat array, the index not below 0: no test stands in a loop's way."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def put(typing, array, index, number):
+    """``array[index] = number``, as :func:`get`."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        builder.store(args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
+
+
+# ---- samples -------------------------------------------------------------------------------------
+# Arrays are flat and addressed by offsets: slices would be counted references, in the inmost loops.
+
+
+@njit(inline='always')
+def _corners(first, maps, places, weights, at, index, share):
+    """Rows of the four corners of n samples and what each contributes.
+
+    Args:
+        first: of the samples of a head.
+        maps: width, height, number of columns, first row and spare row for each sample of a head.
+        places: (..., 2), (x, y) in the unit square.
+        weights: (...).
+        at: the first weight to read.
+        index, share: (4, n), to be written.
+    """
+    widths, heights, columns, starts, spares = maps
+    half, one, outside = np.float32(0.5), np.float32(1), np.float32(-2)
+    for k in range(index.shape[1]):
+        width, height = get(widths, first + k), get(heights, first + k)
+        x = get(places, 2 * (at + k)) * width - half
+        y = get(places, 2 * (at + k) + 1) * height - half
+        inside = (x > -1) & (y > -1) & (x < width) & (y < height)  # false for NaN
+        x, y = x if inside else outside, y if inside else outside
+        left, top = np.floor(x), np.floor(y)
+        dx, dy = x - left, y - top
+        step, spare = get(columns, first + k), get(spares, first + k)
+        corner = get(starts, first + k) + np.int32(top) * step + np.int32(left)
+        above, below = top >= 0, inside & (top + one < height)
+        before, behind = left >= 0, left + one < width
+        index[0, k] = corner if above & before else spare
+        index[1, k] = corner + np.int32(1) if above & behind else spare
+        index[2, k] = corner + step if below & before else spare
+        index[3, k] = corner + step + np.int32(1) if below & behind else spare
+        weight = get(weights, at + k)
+        upper, lower = weight * (one - dy), weight * dy
+        share[0, k], share[1, k] = upper * (one - dx), upper * dx
+        share[2, k], share[3, k] = lower * (one - dx), lower * dx
+
+
+@njit(inline='always')
+def _gradients(first, maps, places, weights, at, dots, grad_places, grad_weights):
+    """Of places and weights, from the products ``dots`` (4, n) of corners and output gradient."""
+    widths, heights = maps[0], maps[1]
+    half, one = np.float32(0.5), np.float32(1)
+    for k in range(dots.shape[1]):
+        width, height = get(widths, first + k), get(heights, first + k)
+        x = get(places, 2 * (at + k)) * width - half
+        y = get(places, 2 * (at + k) + 1) * height - half
+        inside = (x > -1) & (y > -1) & (x < width) & (y < height)
+        x, y = x if inside else half, y if inside else half
+        dx, dy = x - np.floor(x), y - np.floor(y)
+        upper = dots[0, k] + (dots[1, k] - dots[0, k]) * dx
+        lower = dots[2, k] + (dots[3, k] - dots[2, k]) * dx
+        across = (dots[1, k] - dots[0, k]) * (one - dy) + (dots[3, k] - dots[2, k]) * dy
+        weight = get(weights, at + k)
+        put(grad_places, 2 * (at + k), across * weight * width)
+        put(grad_places, 2 * (at + k) + 1, (lower - upper) * weight * height)
+        put(grad_weights, at + k, upper + (lower - upper) * dy)
+
+
+@compiled
+def forward(start, stop, lanes, layout, maps, rows, places, weights, out):
+    """Units ``start`` to ``stop`` of (image, head, :data:`BLOCK` queries).
+
+    Args:
+        lanes: ``D`` numbers, of which only the count matters.
+        layout: numbers of queries and heads, and of rows and samples of a head.
+        maps: as in :func:`_corners`.
+        rows: (B, heads, rows, D), and like all that follow in one dimension.
+        places, weights: (B, N, heads, samples, 2), (B, N, heads, samples).
+        out: (B, N, heads, D), to be written.
+    """
+    queries, heads, size, samples = layout
+    depth, blocks = len(lanes), (queries + BLOCK - 1) // BLOCK
+    index, share = np.empty((4, samples), np.int32), np.empty((4, samples), rows.dtype)
+    zeros, unit_share = np.zeros(depth, rows.dtype), rows.dtype.type(1)
+    for unit in range(start, stop):
+        pair, block = unit // blocks, unit % blocks
+        base = pair * size
+        for q in range(block * BLOCK, min((block + 1) * BLOCK, queries)):
+            target = ((pair // heads) * queries + q) * heads + pair % heads
+            _corners(0, maps, places, weights, target * samples, index, share)
+            odd = even = load(zeros, 0, lanes)  # two sums: the next need not wait for the last
+            for k in range(samples):
+                even = add_scaled(
+                    even, load(rows, (base + index[0, k]) * depth, lanes), share[0, k]
+                )
+                odd = add_scaled(odd, load(rows, (base + index[1, k]) * depth, lanes), share[1, k])
+                even = add_scaled(
+                    even, load(rows, (base + index[2, k]) * depth, lanes), share[2, k]
+                )
+                odd = add_scaled(odd, load(rows, (base + index[3, k]) * depth, lanes), share[3, k])
+            store(out, target * depth, add_scaled(even, odd, unit_share))
+
+
+@compiled
+def backward(start, stop, parts, lanes, layout, maps, rows, places, weights, grad, grads):
+    """Units ``start`` to ``stop`` of (image, head, part of the samples); no two share a gradient.
+
+    Args:
+        parts: the samples fall into so many equal parts, each of whole levels.
+        lanes, layout, maps, rows, places, weights: as in :func:`forward`.
+        grad: (B, N, heads, D).
+        grads: of rows (zeros), places and weights, to be written.
+    """
+    grad_rows, grad_places, grad_weights = grads
+    queries, heads, size, samples = layout
+    depth, count = len(lanes), samples // parts
+    index, share = np.empty((4, count), np.int32), np.empty((4, count), rows.dtype)
+    dots = np.empty((4, count), rows.dtype)
+    for unit in range(start, stop):
+        pair, first = unit // parts, unit % parts * count
+        base = pair * size
+        for q in range(queries):
+            source = ((pair // heads) * queries + q) * heads + pair % heads
+            at = source * samples + first
+            _corners(first, maps, places, weights, at, index, share)
+            g = load(grad, source * depth, lanes)
+            for k in range(count):
+                for corner in range(4):
+                    row = (base + index[corner, k]) * depth
+                    dots[corner, k] = dot(load(rows, row, lanes), g)
+                    changed = add_scaled(load(grad_rows, row, lanes), g, share[corner, k])
+                    store(grad_rows, row, changed)
+            _gradients(first, maps, places, weights, at, dots, grad_places, grad_weights)
