@@ -72,11 +72,9 @@ def narrow(bias: Tensor, dtype: torch.dtype) -> Tensor:
 
     A row that became -inf throughout, as a Gaussian far away does in fp16, would give NaN.
     """
-    return (
-        bias.clamp(min=torch.finfo(dtype).min).to(dtype)
-        if dtype == torch.float16
-        else bias.to(dtype)
-    )
+    if dtype == torch.float16:
+        bias = bias.clamp(min=torch.finfo(dtype).min)
+    return bias.to(dtype)
 
 
 def check_heads(embed_dims: int, num_heads: int) -> None:
