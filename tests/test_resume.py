@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import convert_checkpoint
 import pytest
 import tiny_run
 import torch
@@ -71,6 +72,19 @@ def test_weights_and_averages_are_in_the_file(runs: dict[str, Path]) -> None:
     saved = read_checkpoint(runs['whole'] / 'epoch_4.pth')
     key = 'head.class_branches.0.weight'
     assert not torch.equal(saved['state_dict'][key], saved['ema_state_dict'][f'module.{key}'])
+
+
+def test_weights_alone(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    """A checkpoint of a run is converted to one of its averaged weights."""
+    file, config = tmp_path / 'weights.pth', tmp_path / 'config.py'
+    tiny_run.config(data, tmp_path).dump(config)
+    convert_checkpoint.main(
+        [str(runs['whole'] / 'epoch_4.pth'), str(file), '--config', str(config)]
+    )
+    weights, saved = read_checkpoint(file), read_checkpoint(runs['whole'] / 'epoch_4.pth')
+    assert weights.keys() == {'state_dict', 'meta'}
+    assert not list(tiny_run.different(weights['state_dict'], saved['state_dict']))
+    assert file.stat().st_size < (runs['whole'] / 'epoch_4.pth').stat().st_size / 3
 
 
 def test_the_best_score_survives(runs: dict[str, Path]) -> None:

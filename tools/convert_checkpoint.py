@@ -9,7 +9,9 @@ python tools/convert_checkpoint.py detr_r50.pth model.safetensors --config confi
 The layout of SRC is recognised: the official repositories', mmdet 3.x's, transformers', or ours. SRC
 holds weights (or gradients), bare or under `model` or `state_dict`; DST holds them bare (`--to hf`
 and *.safetensors), under `model` (`--to official`) or under `state_dict`. Nothing is computed:
-parameters are renamed, split and joined. Numbers of classes and queries are those of SRC.
+parameters are renamed, split and joined. Numbers of classes and queries are those of SRC. A
+checkpoint of a training run in DST's layout already becomes one of its weights alone (those averaged,
+if it has them).
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from mmdetr_plugin.registry import MODELS
 CLASS_HEAD = 'head.class_branches.0.bias'
 WRAPPERS = {'ours': 'state_dict', 'official': 'model', 'hf': None}
 """Layouts to write, and where their files have the weights."""
+OF_A_RUN = ('optimizer', 'message_hub', 'ema_state_dict', 'lr_scheduler')
+"""What a checkpoint of a training run holds beside weights; leaving it out is a conversion too."""
 
 
 def parse(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -51,10 +55,10 @@ def convert(checkpoint: Mapping, model: nn.Module, to: str) -> dict[str, Tensor]
     """The weights in the layout ``to``; prints what is worth knowing of those given.
 
     Raises:
-        ValueError: they have that layout, or are of another model.
+        ValueError: they have that layout and nothing is beside them, or are of another model.
     """
     weights, layout, filled = to_ours(checkpoint, model)
-    if layout == to:
+    if layout == to and not any(key in checkpoint for key in OF_A_RUN):
         raise ValueError(f"SRC must not be in the layout '{to}' yet, but it is; nothing is to do")
     print(f'layout of the checkpoint: {layout}')
     if filled:
