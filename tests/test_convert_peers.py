@@ -32,7 +32,7 @@ def batch() -> tuple[Tensor, list]:
 
 def assert_close(got: dict[str, Tensor], logits: Tensor, boxes: Tensor) -> None:
     for ours, theirs in ((got['pred_logits'], logits), (got['pred_boxes'], boxes)):
-        assert theirs.std() > 0.05  # not all the same
+        assert theirs.std() > 0.02  # not all the same
         assert (ours - theirs).abs().max() <= TOLERANCE
 
 
@@ -98,6 +98,9 @@ def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     written = {native[key]: value for key, value in to_hf(model.state_dict(), model).items()}
     assert set(written) == set(theirs)
     assert [key for key in theirs if not torch.equal(written[key], theirs[key])] == []
+    # Class heads that a new model of theirs ties need not be equal.
+    peers.randomise_(model, seed=1)
+    written = {native[key]: value for key, value in to_hf(model.state_dict(), model).items()}
     peer.config.save_pretrained(tmp_path)
     write_checkpoint(written, tmp_path / 'model.safetensors')
     again, report = type(peer).from_pretrained(tmp_path, output_loading_info=True)

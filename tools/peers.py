@@ -46,7 +46,7 @@ HF = {
 }
 """Our configs, and the models of transformers with what differs from their default configs."""
 
-TABLES = ('query_embedding.weight', 'embeddings.weight', 'level_embed')
+TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used as they are."""
 
 DC5 = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2)}
