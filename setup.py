@@ -29,6 +29,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     'demo': ['scikit-learn>=1.2', 'matplotlib>=3.6', 'pillow>=9.0', 'torchmetrics>=1.6'],
     'cpu': ['numba>=0.57'],
+    # It needs torch 2.11 too, which it states itself.
+    'cuda-fast': ["deformops>=3.0; python_version >= '3.12' and python_version < '3.14'"],
     'hf': ['safetensors>=0.4', 'transformers>=5.23,<5.24'],
     'eval': ['faster-coco-eval>=1.6.5'],
     'export': ['onnx>=1.14', 'onnxruntime>=1.15'],
