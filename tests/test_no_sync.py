@@ -65,6 +65,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.fused = 0
         self.softmax: set[tuple[int, ...]] = set()
+        self.masks: dict[int, Tensor] = {}
 
     def __torch_function__(
         self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
@@ -72,6 +73,8 @@ class Watch(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
             self.fused += 1
+            mask = (kwargs or {}).get('attn_mask')
+            self.masks.update({} if mask is None else {id(mask): mask})
         elif getattr(func, '__name__', '') in ('softmax', '_softmax'):
             self.softmax.add(tuple(out.shape))
         return out
@@ -99,3 +102,11 @@ def test_every_dense_attention_is_fused() -> None:
     encoder, decoder = 1, 2
     assert watch('detr_r50')[0].fused == encoder + 2 * decoder
     assert watch('deformable_detr_r50')[0].fused == decoder
+
+
+@pytest.mark.parametrize('name', ['detr_r50', 'conditional_detr_r50', 'dab_detr_r50'])
+def test_padding_masks_are_made_once_and_not_expanded(name: str) -> None:
+    """One for the layers of the encoder, one for those of the decoder."""
+    seen, _, tokens = watch(name)
+    assert len(seen.masks) == 2
+    assert {tuple(mask.shape) for mask in seen.masks.values()} == {(2, 1, 1, tokens)}

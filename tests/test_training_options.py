@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import tiny
+import tiny_run
 import torch
 from mmcv.cnn import fuse_conv_bn
-from torch import Tensor, nn
+from mmengine.config import DictAction
+from mmengine.hooks import EMAHook
+from steps import FAMILIES, assert_outputs_equal, forward, loss_and_gradients
+from torch import nn
 
+from mmdetr_plugin.attention.base import narrow
 from mmdetr_plugin.backbone import FoldedConv2d, FoldedNorm
 from mmdetr_plugin.registry import MODELS
-
-FAMILIES = (
-    'anchor_detr_r50',
-    'conditional_detr_r50',
-    'dab_detr_r50',
-    'deformable_detr_two_stage_r50',
-    'detr_r50',
-    'sam_detr_smca_r50',
-    'smca_detr_r50',
-)
-
-
-def loss_and_gradients(model: nn.Module, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-    """Of a training step with dropout."""
-    model.zero_grad()
-    torch.manual_seed(seed)
-    with tiny.training(model):
-        losses = model.loss(*tiny.batch())
-        loss = sum(value for key, value in losses.items() if 'loss' in key)
-        loss.backward()
-    return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-def forward(model: nn.Module, *batch: object) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return model(*(batch or tiny.batch()), mode='tensor')
 
 
 def set_everywhere(model: nn.Module, kind: type[nn.Module], **values: object) -> None:
@@ -91,12 +72,6 @@ def test_checkpointing_is_an_argument(part: str) -> None:
 
 
 # ---- the backbone -------------------------------------------------------------------------------
-
-
-def assert_outputs_equal(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert set(got) == set(expected)
-    for key, value in expected.items():
-        torch.testing.assert_close(got[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
 def test_channels_last_changes_no_result() -> None:
@@ -173,3 +148,65 @@ def test_folded_norms_can_be_fused_for_good() -> None:
     fused = fuse_conv_bn(folded)
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     torch.testing.assert_close(fused(images), expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- precision and averaged weights -------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU, none is available')
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_mixed_precision_on_the_gpu(name: str, dtype: torch.dtype) -> None:
+    model = tiny.build(name).cuda()
+    images, samples = tiny.batch()
+    samples = [sample.cuda() for sample in samples]
+    model.encoder.with_cp = model.decoder.with_cp = True
+    scaler = torch.amp.GradScaler('cuda', enabled=dtype == torch.float16)
+    with tiny.training(model):
+        with torch.autocast('cuda', dtype):
+            outputs = model(images.cuda(), samples, mode='tensor')
+            losses = model.loss(images.cuda(), samples)
+        assert outputs['pred_boxes'].dtype == torch.float32
+        scaler.scale(sum(v for k, v in losses.items() if 'loss' in k)).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
+
+
+def test_a_far_gaussian_leaves_attention_finite_in_half_precision() -> None:
+    bias = torch.full((1, 1, 2, 3), -1e6)
+    assert narrow(bias, torch.float16).isfinite().all()
+    assert torch.equal(narrow(bias, torch.bfloat16), bias.bfloat16())
+
+
+def test_averaged_weights_with_frozen_parts(tmp_path: Path) -> None:
+    cfg = tiny_run.config(tiny_run.make_data(tmp_path / 'data'), tmp_path / 'work', epochs=1)
+    cfg.model['freeze'] = ('backbone',)
+    runner = tiny_run.train(cfg, 'averaged_with_frozen_parts')
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
+    average = dict(hook.ema_model.module.named_parameters())
+    assert not any(parameter.requires_grad for parameter in average.values())
+    same = {n for n, p in runner.model.named_parameters() if torch.equal(p, average[n])}
+    assert {n for n in average if n.startswith('backbone.')} <= same
+    assert not [n for n in same if 'norm.weight' in n and n.startswith('decoder.layers')]
+
+
+# ---- docs/training.md ---------------------------------------------------------------------------
+
+
+def options() -> list[str]:
+    page = (tiny.ROOT / 'docs' / 'training.md').read_text(encoding='utf-8')
+    return re.findall(r'^\|.*\| `(model\..*)` \|$', page, re.MULTILINE)
+
+
+@pytest.mark.parametrize('line', options())
+def test_options_of_the_page_build_a_model(line: str) -> None:
+    cfg = tiny.load('detr_r50')
+    values = dict(option.split('=', 1) for option in line.split())
+    before = copy.deepcopy(cfg.model)
+    cfg.merge_from_dict({k: DictAction._parse_iterable(v) for k, v in values.items()})
+    assert cfg.model != before
+    MODELS.build(tiny.shrink(cfg.model))
+
+
+def test_the_page_has_options() -> None:
+    assert len(options()) == 4
