@@ -55,7 +55,8 @@ def checked(
     """
     with without_dropout(model):
         losses = step(model, inputs, batch)
-    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    named = model.named_parameters(remove_duplicate=False)
+    grads = {n: p.grad for n, p in named if p.grad is not None}
     if model is not ours:
         grads = to_ours(grads, ours)[0]
     model.zero_grad(set_to_none=True)
