@@ -296,9 +296,9 @@ class DETR(BaseDetector):
         if layout.startswith('mmdet'):
             return {}  # the parts have the same places
         if layout.startswith('hf'):
-            convs = 'conv_encoder.' * (layout == 'hf_dab')
+            body = 'conv_encoder.model._backbone.' if layout == 'hf_dab' else 'model.'
             places = {name: f'/model.{name}' for name in ('encoder.', 'decoder.')}
-            places['backbone.'] = f'/model.backbone.{convs}model.'
+            places['backbone.'] = f'/model.backbone.{body}'
             return {**places, **projection_names(self.neck, layout)}
         backbone = '/backbone.0.body.'
         layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}

@@ -18,6 +18,7 @@ from mmdetr_plugin.checkpoints import (
     to_ours,
     write_checkpoint,
 )
+from mmdetr_plugin.checkpoints.hf import names_of_models
 from mmdetr_plugin.checkpoints.names import OFFICIAL, layout_names
 
 HF = {
@@ -86,6 +87,29 @@ def test_transformers_files_have_tied_tensors_once(name: str, first: bool) -> No
     assert len(once) < len(theirs)
     state, _, _ = to_ours({n: theirs[n] for n in once.values()}, model)
     assert_ours(state, model)
+
+
+@pytest.mark.parametrize(
+    ('file', 'body'),
+    [
+        ('{}embedder.embedder.convolution.weight', 'conv1.weight'),
+        ('{}embedder.embedder.normalization.running_var', 'bn1.running_var'),
+        ('{}encoder.stages.2.layers.4.layer.0.convolution.weight', 'layer3.4.conv1.weight'),
+        ('{}encoder.stages.0.layers.0.layer.2.normalization.bias', 'layer1.0.bn3.bias'),
+        ('{}encoder.stages.3.layers.0.shortcut.convolution.weight', 'layer4.0.downsample.0.weight'),
+        ('{}encoder.stages.3.layers.0.shortcut.normalization.bias', 'layer4.0.downsample.1.bias'),
+        ('{}layer2.0.conv3.weight', 'layer2.0.conv3.weight'),
+    ],
+)
+def test_backbones_of_transformers(file: str, body: str) -> None:
+    """Its own ResNet and that of timm (seen in models of both), in files and in models."""
+    inside, wrapped = 'model.backbone.', 'model.backbone.conv_encoder.'
+    for prefix in (inside, wrapped):
+        (name,) = names_of_models({file.format(f'{prefix}model.'): 0}, 'hf_detr')
+        assert name == f'{inside}model.{body}'
+    (name,) = names_of_models({file.format(f'{wrapped}model.'): 0}, 'hf_dab')
+    assert name == f'{wrapped}model._backbone.{body}'
+    assert list(names_of_models({name: 0}, 'hf_dab')) == [name]
 
 
 @pytest.mark.parametrize('name', MMDET)

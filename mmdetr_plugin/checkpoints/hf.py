@@ -30,7 +30,7 @@ RENAMED = (
     (r'(.*layers\.\d+\.)ca_v_', r'\1encoder_attn.v_'),
 )
 """What the parts of DETR, Conditional and Deformable DETR are called in files, and in the models.
-DAB-DETR has one name each."""
+DAB-DETR has one name each, but for a ResNet of timm it has ``_backbone`` in between."""
 
 
 def names_of_models(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
@@ -66,7 +66,10 @@ def _rename(name: str, layout: str) -> str:
         name = re.sub(f'^{pattern}', new, name)
     name = re.sub(rf'^{BACKBONE}embedder\.embedder\.(\w+)', _stem, name)
     block = r'encoder\.stages\.(\d+)\.layers\.(\d+)\.(?:shortcut|layer\.(\d+))\.(\w+)'
-    return re.sub(rf'^{BACKBONE}{block}', _block, name)
+    name = re.sub(rf'^{BACKBONE}{block}', _block, name)
+    if layout == 'hf_dab':
+        name = re.sub(rf'^{BACKBONE}(?!_backbone\.)', r'\1_backbone.', name)
+    return name
 
 
 def _stem(found: re.Match) -> str:
