@@ -6,12 +6,14 @@ import itertools
 import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from attention_check import naive
+from cli import TOOLS
 from cli import run as run_command
 from torch import Tensor
 
@@ -189,7 +191,7 @@ def test_operator_is_one_for_torch() -> None:
     torch.library.opcheck(deformable_cpu._sample, (rows, places, weights, [5, 8, 3, 4]))
 
 
-@pytest.mark.parametrize('name', ON_CPU)
+@pytest.mark.parametrize('name', [*ON_CPU, pytest.param('deformops', marks=needs_deformops)])
 def test_compiles_without_a_break(name: str) -> None:
     sample = torch.compile(backend(name), fullgraph=True, backend='aot_eager')
     tensors = tuple(x.float() for x in inputs(2, 0.5))
@@ -311,3 +313,21 @@ def test_backend_that_cannot_run_is_told(
     tensors = inputs(1, 0.0)
     with pytest.raises(ValueError, match=message):
         deformable_attention(tensors[0], SHAPES[:1], *tensors[1:], backend='mmcv')
+
+
+def test_benchmark_compares_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other ways to write the sampling give the same numbers, also off the map."""
+    monkeypatch.syspath_prepend(TOOLS / 'benchmarks')
+    import deform_attn
+    from harness import OUTPUTS, agreement
+
+    shapes = SHAPES[:3]
+    tensors = deform_attn.inputs(shapes, 2, 2, 8, 3, None)
+    for run in (deform_attn.forward, deform_attn.both):
+        runs = {
+            name: partial(run, sample, shapes, torch.float32, tensors)
+            for name, sample in deform_attn.contenders('cpu', compiler=False).items()
+        }
+        assert next(iter(runs)) == 'mmcv, PyTorch'
+        assert {'ours, grid', 'gather', 'embedding_bag'} < runs.keys()
+        assert max(agreement('', runs, OUTPUTS).values()) < OUTPUTS
