@@ -48,14 +48,11 @@ def sample_deformops(value: Tensor, shapes: Shapes, locations: Tensor, weights: 
     from deformops.registry import msda
 
     places = locations.to(torch.promote_types(value.dtype, torch.float32))
-    # The gradient of a cell sums thousands of samples: in 16 bits it would stop growing early.
-    return msda(
-        value,
-        *level_layout(shapes, value.device),
-        places,
-        weights.flatten(-2).to(value.dtype),
-        fp32acc=True,
-    )
+    # The gradient of a cell sums thousands of samples: in 16 bits it would stop growing early. A
+    # compiler cannot look into calls with options; there the library decides, by the architecture.
+    options = {} if torch.compiler.is_compiling() else {'fp32acc': True}
+    weights = weights.flatten(-2).to(value.dtype)
+    return msda(value, *level_layout(shapes, value.device), places, weights, **options)
 
 
 def _mmcv_extension() -> ModuleType:
