@@ -86,6 +86,24 @@ def check_heads(embed_dims: int, num_heads: int) -> None:
         )
 
 
+class JoinedProjections(AttentionOp):
+    """Input projections in one matrix, as in ``nn.MultiheadAttention``, and an output projection."""
+
+    inputs = 3
+    """How many projections are joined."""
+
+    def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        check_heads(embed_dims, num_heads)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(self.inputs * embed_dims, embed_dims))
+        self.in_proj_bias = nn.Parameter(torch.zeros(self.inputs * embed_dims))
+        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+
 class GuidedAttention:
     """Attention to the memory that a prior may guide; to be mixed into an attention op.
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
+from .base import GuidedAttention, JoinedProjections, attend, split_heads
 
 
-class MultiheadAttention(AttentionOp):
-    """Projections of the standard attention, parameters in the layout of ``nn.MultiheadAttention``."""
-
-    def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
-        super().__init__()
-        check_heads(embed_dims, num_heads)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dims, embed_dims))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dims))
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.out_proj.bias)
+class MultiheadAttention(JoinedProjections):
+    """Projections of the standard attention."""
 
     def keys(self, layout: str) -> dict[str, str | list[str]]:
         if layout.startswith('mmdet'):

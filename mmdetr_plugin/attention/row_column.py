@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, check_heads, join_heads, split_heads
+from .base import JoinedProjections, join_heads, split_heads
 
 
 def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def axis_codes(memory: Memory) -> tuple[Tensor, Tensor]:
     return pos.mean(1), pos.mean(2)
 
 
-class RowColumnAttention(AttentionOp):
+class RowColumnAttention(JoinedProjections):
     """Attention along x and attention along y, whose product weighs every cell of the map.
 
     The key of a column of cells is the mean of their features plus the code of its x, that of a row
@@ -48,17 +48,7 @@ class RowColumnAttention(AttentionOp):
     what the padding holds counts.
     """
 
-    def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
-        super().__init__()
-        check_heads(embed_dims, num_heads)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        # For: queries along x, along y, keys along x, along y, values.
-        self.in_proj_weight = nn.Parameter(torch.empty(5 * embed_dims, embed_dims))
-        self.in_proj_bias = nn.Parameter(torch.zeros(5 * embed_dims))
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.out_proj.bias)
+    inputs = 5  # queries along x, along y, keys along x, along y, values
 
     def attend(self, x_query: Tensor, y_query: Tensor, memory: Memory) -> Tensor:
         """Attend from queries along x and along y, both (B, N, C): (B, N, C)."""
