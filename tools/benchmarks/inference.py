@@ -3,6 +3,7 @@
 
     python tools/benchmarks/inference.py deformable_detr_r50
     python tools/benchmarks/inference.py detr_r50 conditional_detr_r50
+    python tools/benchmarks/inference.py --peers mmdet transformers
     python tools/benchmarks/inference.py --modes eager compiled --batch 1 8
     python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
         --precision fp32 fp16 bf16 --batch 1 8
@@ -12,6 +13,7 @@ The peers run eagerly in single precision. Images are not padded.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from harness import Contest, Result, parse, parser
+from harness import OUTPUTS, Contest, Result, parse, parser
 from models import PRECISIONS, images, samples
-from peers import mmdet_pair
+from peers import hf_pair, mmdet_pair
 from torch import Tensor, nn
 
 NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50')
@@ -85,28 +87,28 @@ def main() -> None:
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(NAMES)}')
     options.add_argument('--batch', type=int, nargs='+', default=[1])
     options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
+    options.add_argument('--peers', nargs='+', choices=('mmdet', 'transformers'), default=['mmdet'])
     options.add_argument('--modes', nargs='+', choices=MODES, default=['eager'])
     options.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['fp32'])
+    options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
     args = parse(options)
     if 'graph' in args.modes and args.device != 'cuda':
         options.error("--modes graph needs --device cuda: it is CUDA's; leave it out")
     size = tuple(args.size or ((800, 1066) if args.device == 'cuda' else (480, 640)))
+    pairs = {'mmdet': (mmdet_pair, of_mmdet), 'transformers': (hf_pair, of_transformers)}
     contest = Contest(args)
-    for name in args.names or NAMES:
-        theirs, ours = (model.to(args.device) for model in mmdet_pair(name))
-        for number in args.batch:
+    for name, peer in itertools.product(args.names or NAMES, args.peers):
+        make, call = pairs[peer]
+        theirs, ours = (model.to(args.device) for model in make(name, small=args.small))
+        for number, precision in itertools.product(args.batch, args.precision):
             inputs = images(number, size, args.device)
-            peer = partial(run, partial(of_mmdet, theirs), inputs, 'fp32')
-            for precision in args.precision:
-                runs = {'mmdet': peer}
-                for mode in args.modes:
-                    network = partial(run, partial(of_ours, ours), precision=precision)
-                    chosen = in_mode(network, mode, inputs)
-                    runs[f'ours {mode} {precision}'] = partial(chosen, inputs)
-                tolerance = 1e-4 if precision == 'fp32' else None
-                contest.compare(
-                    f'{name}, {number} x {size[0]} x {size[1]}', runs, tolerance=tolerance
-                )
+            runs = {peer: partial(run, partial(call, theirs), inputs, 'fp32')}
+            for mode in args.modes:
+                network = partial(run, partial(of_ours, ours), precision=precision)
+                runs[f'ours {mode} {precision}'] = partial(in_mode(network, mode, inputs), inputs)
+            tolerance = OUTPUTS if precision == 'fp32' else None
+            case = f'{name}, {number} x {size[0]} x {size[1]}'
+            contest.compare(case, runs, tolerance=tolerance)
     contest.finish()
 
 

@@ -107,10 +107,11 @@ def main() -> None:
         '--sides', type=int, nargs='+', help='default: 256 to 1536, of DC5 to 1024'
     )
     options.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves there')
+    options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
     args = parse(options)
     contest = Contest(args)
     for name in args.names or STRIDES:
-        theirs, ours = (model.to(args.device) for model in mmdet_pair(name))
+        theirs, ours = (model.to(args.device) for model in mmdet_pair(name, small=args.small))
         limit = DC5_LIMIT if '_dc5_' in name else SIDES[-1]
         for side in args.sides or [side for side in SIDES if side <= limit]:
             levels = maps(name, side, args.device)

@@ -72,13 +72,16 @@ def main() -> None:
     options.add_argument(
         '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help="ours; mmdet's is fp32"
     )
+    options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
     args = parse(options)
     contest = Contest(args)
     gpu = args.device == 'cuda'
     for name in args.names or CASES:
         size = tuple(args.size or ((800, 1066) if gpu else CASES[name]))
         number = args.batch or 1 + gpu
-        theirs, ours = (model.to(args.device).train() for model in mmdet_pair(name))
+        theirs, ours = (
+            model.to(args.device).train() for model in mmdet_pair(name, small=args.small)
+        )
         inputs = images(number, size, args.device)
         batch = samples(number, size, args.objects, args.device)
         lacking = set(to_ours(theirs.state_dict(), ours)[2])

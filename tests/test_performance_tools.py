@@ -1,0 +1,152 @@
+"""The benchmarks run end to end at a tiny size, refuse unequal results and say what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cli import TOOLS, run_python
+from torch import nn
+
+sys.path.insert(0, str(TOOLS / 'benchmarks'))
+import harness
+import scaling
+
+BENCHMARKS = TOOLS / 'benchmarks'
+
+TINY = ['--threads', 1, '--repeats', 1]
+IMAGE = ['--small', '--size', 64, 96]
+RUNS = {
+    'matching.py': ['--batch', 2, '--layers', 2, '--queries', 12, '--objects', 3],
+    'attention.py': ['--tokens', 40],
+    'train_step.py': ['detr_r50', *IMAGE],
+    'inference.py': ['conditional_detr_r50', *IMAGE, '--precision', 'fp32', 'bf16'],
+    'scaling.py': ['deformable_detr_r50', '--small', '--sides', 64, 128, '--plot', 'curves.png'],
+    'evaluation.py': ['--images', 4, '--classes', 3, '--detections', 20],
+}
+PEERS = {'evaluation.py': ('pycocotools', 'faster-coco-eval')}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('script', RUNS)
+def test_script_prints_its_table_and_writes_its_figures(script: str, tmp_path: Path) -> None:
+    if script == 'evaluation.py':
+        pytest.importorskip('faster_coco_eval', reason='the extra eval is not installed')
+    words = [*RUNS[script], *TINY, '--json', 'out.json']
+    printed = run_python(BENCHMARKS / script, *words, cwd=tmp_path)
+    content = json.loads((tmp_path / 'out.json').read_text())
+    assert f'tools/benchmarks/{script}' in content['command']
+    assert f'torch {torch.__version__}' in content['machine'] and '1 threads' in content['machine']
+    peer, ours = PEERS.get(script, ('mmdet', 'ours'))
+    assert content['rows'][0]['who'] == peer and content['rows'][0]['ratio'] == 1
+    for first, second in zip(content['rows'][::2], content['rows'][1::2], strict=True):
+        assert first['who'] == peer and second['who'].startswith(ours)
+        assert second['median_ms'] > 0 and second['difference'] is not None
+        assert f'| {second["case"]} ' in printed
+    if script == 'scaling.py':
+        assert (tmp_path / 'curves.png').stat().st_size > 5000
+        assert 'time ~ (HW)^' in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('script', sorted(set(RUNS) - {'evaluation.py'}))
+def test_scripts_run_up_to_the_missing_gpu(script: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU here')
+    printed = run_python(BENCHMARKS / script, '--device', 'cuda', cwd=tmp_path, code=2)
+    assert '--device cuda needs a GPU that torch can use' in printed
+
+
+def contest(*words: str) -> harness.Contest:
+    options = harness.parser('Title.\n\nMore.')
+    return harness.Contest(harness.parse(options, ['--repeats', '2', *words]))
+
+
+def test_runs_take_turns_and_the_order_turns_round() -> None:
+    calls = []
+
+    def run(name: str) -> harness.Result:
+        calls.append(name)
+        return {'out': torch.ones(2)}
+
+    both = contest()
+    both.compare('case', {'peer': lambda: run('peer'), 'ours': lambda: run('ours')}, memory=False)
+    assert calls[-4:] == ['peer', 'ours', 'ours', 'peer']
+    peer, ours = both.rows
+    assert (peer.who, ours.who, ours.difference, ours.peak_mib) == ('peer', 'ours', 0.0, None)
+    assert ours.ratio == pytest.approx(peer.median_ms / ours.median_ms)
+
+
+@pytest.mark.parametrize(
+    ('name', 'size', 'change', 'fails'),
+    [
+        ('out', 1.0, 9e-5, False),
+        ('out', 1.0, 2e-4, True),
+        ('out', 300.0, 2e-2, False),  # relative above 1
+        ('out', 1.0, float('nan'), True),
+        ('grad x', 1e-3, 9e-7, False),
+        ('grad x', 1e-3, 2e-6, True),
+    ],
+)
+def test_unequal_results_are_refused(name: str, size: float, change: float, fails: bool) -> None:
+    runs = {
+        'peer': lambda: {name: torch.full((3,), size)},
+        'ours': lambda: {name: torch.full((3,), size + change)},
+    }
+    if not fails:
+        assert harness.agreement('case', runs, 1e-4)['ours'] > 0
+        return
+    with pytest.raises(ValueError, match=r'of ours must be within .* of peer, got a difference'):
+        harness.agreement('case', runs, 1e-4)
+
+
+def test_one_gradient_may_be_worse_than_all_together() -> None:
+    def grads(change: float) -> harness.Result:
+        return {'grad a': torch.full((100,), 10.0), 'grad b': torch.full((1,), 1 + change)}
+
+    runs = {'peer': lambda: grads(0.0), 'ours': lambda: grads(5e-3)}
+    assert harness.agreement('case', runs, 1e-4)['ours'] < 1e-3
+    with pytest.raises(ValueError, match='grad b of ours'):
+        harness.agreement('case', {**runs, 'ours': lambda: grads(5e-2)}, 1e-4)
+    with pytest.raises(ValueError, match='must return the same names'):
+        harness.agreement('case', {**runs, 'ours': lambda: {'grad a': torch.ones(1)}}, 1e-4)
+
+
+def test_memory_of_a_run_is_its_highest_point() -> None:
+    def run() -> harness.Result:
+        for _ in range(3):
+            torch.zeros(2**18).add(1)  # two tensors of 1 MiB at a time
+        return {'out': torch.zeros(1)}
+
+    assert 2 * 2**20 <= harness.cpu_peak(run) < 2.1 * 2**20
+
+
+def test_dropout_is_off_inside_and_back_outside() -> None:
+    model = nn.Sequential(nn.Dropout(0.3), nn.MultiheadAttention(8, 2, dropout=0.2))
+    with harness.without_dropout(model):
+        assert model[0].p == 0 and model[1].dropout == 0
+    assert model[0].p == 0.3 and model[1].dropout == 0.2
+
+
+def test_wrong_options_are_explained(capsys: pytest.CaptureFixture) -> None:
+    for words, message in (
+        (['--repeats', '0'], 'must be at least 1'),
+        (['--device', 'cuda'], 'GPU'),
+    ):
+        if words[0] == '--device' and torch.cuda.is_available():
+            continue
+        with pytest.raises(SystemExit):
+            harness.parse(harness.parser('x'), words)
+        assert message in capsys.readouterr().err
+
+
+def test_growth_is_the_power_of_the_area() -> None:
+    def row(side: int, power: float) -> harness.Row:
+        area = float(side) ** (2 * power)
+        return harness.Row(f'detr_r50, {side}', 'ours', area, area, 1.0, 3 * area, 0.0)
+
+    printed = scaling.growth([row(256, 2.0), row(512, 2.0), row(1024, 2.0)])
+    assert '| detr_r50, ours | 512 to 1024 | 2.00' in printed
