@@ -38,7 +38,9 @@ def weights_for(
     if layout != 'ours':
         report.notes.insert(0, f'layout: {layout}')
     if filled:
-        report.notes.append(f'filled with zeros, as the layout has no such tensors: {listing(filled)}')
+        report.notes.append(
+            f'filled with zeros, as the layout has no such tensors: {listing(filled)}'
+        )
     for name, value in weights.items():
         if name.startswith(MASK_HEADS) and model.mask_head is None:
             report.add('mask_head', 'skipped', value.numel())
