@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmdetr_plugin.backbone import fold_norms_
 
 Size = tuple[int, int]
 NUM_CLASSES = 80
@@ -34,3 +38,21 @@ def samples(batch: int, size: Size, objects: int, device: str) -> list[DetDataSa
         sample.gt_instances = InstanceData(bboxes=boxes.to(device), labels=labels.to(device))
         out.append(sample)
     return out
+
+
+def add_switches(options: argparse.ArgumentParser) -> None:
+    """Options of the scripts that run whole models, see :func:`switch_`."""
+    options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
+    options.add_argument(
+        '--channels-last', action='store_true', help='our model with its switch channels_last=True'
+    )
+
+
+def switch_(ours: nn.Module, args: argparse.Namespace) -> nn.Module:
+    """Our model as its config makes it, which a pair with mmdet's backbone (DC5) is not yet."""
+    if not any(hasattr(part, 'behind') for part in ours.backbone.modules()):
+        fold_norms_(ours.backbone)
+    if args.channels_last:
+        ours.backbone.to(memory_format=torch.channels_last)
+        ours.neck.to(memory_format=torch.channels_last)
+    return ours
