@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # its messages stand between the rows
+
 import torch
 from torch import Tensor, nn
 
