@@ -67,6 +67,14 @@ class DilatedResNet(MMDetResNet):
             before = dilation
         fold_norms_(self)
 
+    def train(self, mode: bool = True) -> DilatedResNet:
+        super().train(mode)
+        parts = set(self.modules())
+        for part in parts:  # a norm that was replaced, by SyncBatchNorm for one, does its own work
+            if isinstance(part, FoldedConv2d) and part.behind[0] not in parts:
+                part.__class__ = nn.Conv2d
+        return self
+
     @staticmethod
     def _widest(block: nn.Module) -> nn.Conv2d:
         """The convolution of a block that mmdet dilates: conv2 of a bottleneck, conv1 else."""

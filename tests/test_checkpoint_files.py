@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import http.server
+import io
 import os
+import random
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +17,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.fileio import get_file_backend
+from mmengine.runner import CheckpointLoader
 
 import mmdetr_plugin.command_line as command_line
 from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint, written_whole
-from mmdetr_plugin.hooks import WholeCheckpointHook
+from mmdetr_plugin.hooks import CheckpointAdapter, WholeCheckpointHook
 from mmdetr_plugin.hooks.checkpoint import BACKEND, Removals
 
 
@@ -104,3 +111,54 @@ def test_a_file_that_runs_code_is_refused(
     assert not trace.exists()
     torch.load(file, weights_only=False)
     assert trace.exists()  # it would have
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_whatever_is_damaged_in_a_file_is_told(tmp_path: Path, zipped: bool) -> None:
+    """Of both formats that torch has had: cut short, changed bytes, bytes of anything."""
+    buffer, file = io.BytesIO(), tmp_path / 'epoch_1.pth'
+    content = {'state_dict': {'weight': torch.arange(3.0)}, 'meta': {'epoch': 1}}
+    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
+    whole, dice, refused = buffer.getvalue(), random.Random(0), 0
+    changed = [bytearray(whole) for _ in range(200)]
+    for damaged in changed:
+        for _ in range(3):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+    noise = [b'\x80\x02' + dice.randbytes(i) for i in range(100)]
+    for damaged in (*changed, *noise, *(whole[:i] for i in range(0, len(whole), 20))):
+        file.write_bytes(damaged)
+        try:
+            read_checkpoint(file)
+        except ValueError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert refused > 100
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What serves the files of ``tmp_path``; torch's cache is a folder below it."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(torch.hub, '_hub_dir', None)
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, 'log_message', lambda *_: None)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/'
+        server.shutdown()
+
+
+def test_a_downloaded_file_runs_no_code_either(tmp_path: Path, address: str) -> None:
+    trace = tmp_path / 'trace'
+    torch.save({'state_dict': RunsCode(trace)}, tmp_path / 'bad.pth')
+    write_checkpoint({'state_dict': {'weight': torch.ones(2)}}, tmp_path / 'good.pth')
+    CheckpointAdapter().before_run(None)
+    with pytest.raises(ValueError, match=r'bad\.pth must hold tensors .*would run other code'):
+        CheckpointLoader.load_checkpoint(f'{address}bad.pth')
+    assert not trace.exists()
+    for _ in range(2):  # then from the cache
+        loaded = CheckpointLoader.load_checkpoint(f'{address}good.pth', map_location='cpu')
+        assert loaded['state_dict']['weight'].tolist() == [1, 1]
+        (tmp_path / 'good.pth').unlink(missing_ok=True)

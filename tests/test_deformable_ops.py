@@ -94,6 +94,13 @@ def test_equals_the_definition(
 
 
 @pytest.mark.parametrize('name', ON_CPU)
+def test_without_queries_there_is_nothing_to_sample(name: str) -> None:
+    out, *grads = run(backend(name), inputs(2, 0.0, queries=0), SHAPES[:2])
+    assert out.shape[1] == 0
+    assert not grads[0].any()
+
+
+@pytest.mark.parametrize('name', ON_CPU)
 def test_samples_on_the_border_and_far_outside(name: str) -> None:
     """The outermost half cell fades to zero; cell centres give the cell; far away is nothing."""
     shapes = ((4, 4),)

@@ -75,7 +75,7 @@ def test_checkpointing_is_an_argument(part: str) -> None:
 
 
 def test_channels_last_changes_no_result() -> None:
-    model, other = tiny.build('detr_r50'), tiny.build('detr_r50', channels_last=True)
+    model, other = tiny.build('detr_r50', channels_last=False), tiny.build('detr_r50')
     weight = other.backbone.layer2[0].conv2.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     assert_outputs_equal(forward(other), forward(model))
@@ -148,6 +148,15 @@ def test_folded_norms_can_be_fused_for_good() -> None:
     fused = fuse_conv_bn(folded)
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     torch.testing.assert_close(fused(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_norms_that_are_replaced_do_their_own_work() -> None:
+    folded, plain = backbones()
+    images = tiny.batch()[0]
+    expected = plain.train()(images)
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(folded).train()
+    assert len([m for m in synchronised.modules() if isinstance(m, nn.SyncBatchNorm)]) == 20
+    torch.testing.assert_close(synchronised(images), expected, rtol=1e-4, atol=1e-5)
 
 
 # ---- precision and averaged weights -------------------------------------------------------------

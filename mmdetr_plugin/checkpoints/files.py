@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,17 @@ from .safe_globals import register_safe_globals
 from .safe_tensors import SUFFIX, read_tensors, tensor_bytes
 
 ASIDE = '.tmp'
+DAMAGED = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What torch.load raises for files that are damaged, or are something else."""
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -37,7 +49,7 @@ def read_checkpoint(path: str | Path) -> dict:
             f'{path} must hold tensors and plain values only, but loading it would run other code or '
             f'it is no checkpoint ({error}); save its state_dict alone with a version you trust'
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f'{path} must be a checkpoint written by torch.save, but cannot be read ({error}); '
             'it may be cut short: copy it again'

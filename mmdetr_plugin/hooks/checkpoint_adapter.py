@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
+from ..checkpoints.addresses import register_safe_loader
 from ..checkpoints.class_names import Names, names_beside, stated_names
 from ..checkpoints.loading import weights_for
 from ..detector import DETR
@@ -22,6 +23,10 @@ class CheckpointAdapter(Hook):
     """
 
     priority = 'HIGH'  # before EMAHook, which copies the weights
+
+    def before_run(self, runner: Runner) -> None:
+        """Before the runner loads: no code of a downloaded file is run."""
+        register_safe_loader()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace the weights of ``checkpoint`` by those that the model shall load.

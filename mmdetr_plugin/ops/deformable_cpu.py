@@ -82,7 +82,7 @@ def _maps(sizes: tuple[int, ...], points: int, dtype: torch.dtype) -> tuple[np.n
 def _run(kernel: Callable, units: int, samples: int, *args: object) -> None:
     """All units of ``kernel``, shared out among as many threads as torch may use."""
     threads = min(torch.get_num_threads(), units, 1 + samples // SMALL)
-    if threads == 1:
+    if threads < 2:  # none: there are no queries
         kernel(0, units, *args)
         return
     step = -(-units // (4 * threads))  # more shares than threads: one may be held up
