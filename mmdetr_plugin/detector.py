@@ -51,7 +51,7 @@ class DETR(BaseDetector):
         compile: arguments of ``torch.compile`` for what follows the neck, masks apart; None = eager.
             With ``cells``, the neck's maps are padded to multiples of so many cells at the coarsest
             level (twice as many at the one before, ...): few shapes occur, few graphs are compiled.
-        channels_last: memory format of backbone and neck.
+        channels_last: memory format of backbone and neck, else torch's default.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DETR(BaseDetector):
         dropout: float = 0.1,
         layout: str = 'detr',
         compile: Mapping | None = None,  # noqa: A002 - as in MMEngine's configs
-        channels_last: bool = False,
+        channels_last: bool = True,
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
         test_cfg: Mapping | None = None,

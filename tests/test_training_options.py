@@ -218,4 +218,4 @@ def test_options_of_the_page_build_a_model(line: str) -> None:
 
 
 def test_the_page_has_options() -> None:
-    assert len(options()) == 4
+    assert len(options()) == 3

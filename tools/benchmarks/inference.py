@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from harness import OUTPUTS, Contest, Result, parse, parser
-from models import PRECISIONS, add_switches, images, samples, switch_
+from models import PRECISIONS, add_small, configure_, images, samples
 from peers import hf_pair, mmdet_pair
 from torch import Tensor, nn
 
@@ -90,7 +90,7 @@ def main() -> None:
     options.add_argument('--peers', nargs='+', choices=('mmdet', 'transformers'), default=['mmdet'])
     options.add_argument('--modes', nargs='+', choices=MODES, default=['eager'])
     options.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['fp32'])
-    add_switches(options)
+    add_small(options)
     args = parse(options)
     if 'graph' in args.modes and args.device != 'cuda':
         options.error("--modes graph needs --device cuda: it is CUDA's; leave it out")
@@ -100,7 +100,7 @@ def main() -> None:
     for name, peer in itertools.product(args.names or NAMES, args.peers):
         make, call = pairs[peer]
         theirs, ours = (model.to(args.device) for model in make(name, small=args.small))
-        switch_(ours, args)
+        configure_(ours)
         for number, precision in itertools.product(args.batch, args.precision):
             inputs = images(number, size, args.device)
             runs = {peer: partial(run, partial(call, theirs), inputs, 'fp32')}

@@ -40,19 +40,14 @@ def samples(batch: int, size: Size, objects: int, device: str) -> list[DetDataSa
     return out
 
 
-def add_switches(options: argparse.ArgumentParser) -> None:
-    """Options of the scripts that run whole models, see :func:`switch_`."""
+def add_small(options: argparse.ArgumentParser) -> None:
+    """What tests of the scripts that run whole models need."""
     options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
-    options.add_argument(
-        '--channels-last', action='store_true', help='our model with its switch channels_last=True'
-    )
 
 
-def switch_(ours: nn.Module, args: argparse.Namespace) -> nn.Module:
+def configure_(ours: nn.Module) -> nn.Module:
     """Our model as its config makes it, which a pair with mmdet's backbone (DC5) is not yet."""
     if not any(hasattr(part, 'behind') for part in ours.backbone.modules()):
         fold_norms_(ours.backbone)
-    if args.channels_last:
-        ours.backbone.to(memory_format=torch.channels_last)
-        ours.neck.to(memory_format=torch.channels_last)
+    ours.backbone.to(memory_format=torch.channels_last)
     return ours

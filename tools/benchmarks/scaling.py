@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from harness import Contest, Result, Row, parse, parser, table
-from models import samples
+from models import add_small, samples
 from peers import mmdet_pair
 from torch import Tensor, nn
 
@@ -107,7 +107,7 @@ def main() -> None:
         '--sides', type=int, nargs='+', help='default: 256 to 1536, of DC5 to 1024'
     )
     options.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves there')
-    options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
+    add_small(options)
     args = parse(options)
     contest = Contest(args)
     for name in args.names or STRIDES:

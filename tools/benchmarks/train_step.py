@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from harness import Contest, Result, parse, parser, without_dropout
 from mmdet.structures import DetDataSample
-from models import PRECISIONS, add_switches, images, samples, switch_
+from models import PRECISIONS, add_small, configure_, images, samples
 from peers import mmdet_pair
 from torch import Tensor, nn
 
@@ -72,7 +72,7 @@ def main() -> None:
     options.add_argument(
         '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help="ours; mmdet's is fp32"
     )
-    add_switches(options)
+    add_small(options)
     args = parse(options)
     contest = Contest(args)
     gpu = args.device == 'cuda'
@@ -82,7 +82,7 @@ def main() -> None:
         theirs, ours = (
             model.to(args.device).train() for model in mmdet_pair(name, small=args.small)
         )
-        switch_(ours, args)
+        configure_(ours)
         inputs = images(number, size, args.device)
         batch = samples(number, size, args.objects, args.device)
         lacking = set(to_ours(theirs.state_dict(), ours)[2])
