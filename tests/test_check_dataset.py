@@ -35,7 +35,8 @@ def scene(**extra: object) -> dict:
         'annotations': [box(i, i) for i in range(20)],
         'categories': [{'id': 5 + i, 'name': name} for i, name in enumerate(CLASSES)],
     }
-    coco['annotations'] += [box(100 + i, **one) for i, one in enumerate(extra.get('boxes', ()))]
+    for i, changes in enumerate(extra.get('boxes', ())):
+        coco['annotations'].append(box(100 + i, **{'bbox': [10.5 + i / 2, 20, 20, 10], **changes}))
     return coco
 
 
@@ -61,6 +62,7 @@ def test_good_annotations_have_no_fault() -> None:
     assert sorted(contents.counts) == [1] * 19 + [4]
     assert (contents.percentile(50), contents.percentile(99)) == (1, 4)
     assert contents.sizes == [(20, 10)] * 23
+    assert contents.per_class == {'nut': 12, 'bolt': 11}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,7 @@ def test_good_annotations_have_no_fault() -> None:
         ({'bbox': [101, 20, 5, 5]}, 'boxes outside of their image', '5] in 100 x 80'),
         ({'bbox': [90, 20, 20, 5]}, 'boxes that reach out', '[90, 20, 20, 5] in 100 x 80'),
         ({'id': 3}, 'ids of several annotations', '3'),
+        ({'bbox': [10, 20, 20, 10]}, 'boxes listed more than once', 'image 0: nut, bbox [10,'),
     ],
 )
 def test_faulty_objects_are_found(change: dict, what: str, case: str) -> None:
@@ -86,7 +89,7 @@ def test_faulty_objects_are_found(change: dict, what: str, case: str) -> None:
 
 def test_one_box_in_ten_is_no_accident() -> None:
     """Corners taken for sizes, or coordinates in 0..1: the whole data set is wrong."""
-    corners = scene(boxes=[{'bbox': [60, 50, 90, 70]}] * 3)
+    corners = scene(boxes=[{'bbox': [60 + i, 50, 90, 70]} for i in range(3)])
     (fault,) = found({**corners, 'annotations': corners['annotations'][3:]}).values()
     assert fault.error and 'not two corners' in fault.advice
     relative = scene(boxes=[{'bbox': [0.5, 0.5, 0.2, 0.1]}] * 3)

@@ -31,6 +31,7 @@ from mmdetr_plugin.datasets.presence import annotated_datasets, check_presence
 from mmdetr_plugin.registry import DATASETS, MODELS
 
 SHOWN = 3  # examples of a fault
+CLASSES = 10  # named with their objects
 AP_BOXES = 100  # what COCO's AP looks at in an image
 
 
@@ -134,7 +135,10 @@ def inspect_source(source: Source, args: argparse.Namespace) -> bool:
 
 def print_contents(contents: Contents, num_queries: int | None, unread: bool) -> None:
     p50, p99 = (contents.percentile(percent) for percent in (50, 99))
+    classes = [f'{name} {count}' for name, count in contents.per_class.items()]
+    more = ', ...' if len(classes) > CLASSES else ''
     rows = {
+        'classes': f'{len(classes)}: {", ".join(classes[:CLASSES])}{more}',
         'images': f'{len(contents.counts)}{" (not read)" if unread else ""}',
         'without objects': str(contents.num_empty),
         'objects': f'{len(contents.sizes)}, and {contents.num_crowds} crowds or ignored',

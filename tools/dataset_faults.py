@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -35,12 +35,14 @@ class Fault:
 class Contents:
     """What mmdet hands to the model, and what it would not.
 
-    ``counts`` has the objects of each image, ``sizes`` (w, h) in pixels of each object.
+    ``counts`` has the objects of each image, ``sizes`` (w, h) in pixels of each object, ``per_class``
+    the objects of each class, in the order of the labels.
     """
 
     counts: list[int] = field(default_factory=list)
     sizes: list[tuple[float, float]] = field(default_factory=list)
     num_crowds: int = 0
+    per_class: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -52,7 +54,7 @@ class Contents:
         return int(np.percentile(self.counts or [0], percent, method='higher'))
 
 
-def read_contents(coco: Coco, classes: Collection[str] | None = None) -> Contents:
+def read_contents(coco: Coco, classes: Sequence[str] | None = None) -> Contents:
     """Sort the objects of a file into those to train on, crowds and faulty ones.
 
     Args:
@@ -61,8 +63,9 @@ def read_contents(coco: Coco, classes: Collection[str] | None = None) -> Content
     """
     images = {image['id']: image for image in coco['images']}
     category = {c['id']: c['name'] for c in coco['categories']}
-    wanted = set(category_names(coco) if classes is None else classes)
-    per_image, per_class = Counter[Any](), Counter[str]()
+    labels = category_names(coco) if classes is None else classes
+    wanted = set(labels)
+    per_image, per_class, boxes = Counter[Any](), Counter[str](), Counter[Any]()
     contents, wrong = Contents(), _WrongObjects()
     for image_id, record in objects(coco):
         name, image = category.get(record['category_id']), images.get(image_id)
@@ -77,8 +80,10 @@ def read_contents(coco: Coco, classes: Collection[str] | None = None) -> Content
         elif not wrong.drops(record, image, f'{case}: bbox {record["bbox"]}'):
             per_image[image_id] += 1
             per_class[name] += 1
+            boxes[f'image {image_id}: {name}, bbox {record["bbox"]}'] += 1
             contents.sizes.append(tuple(record['bbox'][2:]))
     contents.counts = [per_image[image_id] for image_id in images]
+    contents.per_class = {name: per_class[name] for name in labels}
     contents.faults = [
         *_duplicates(coco),
         *wrong.faults(len(contents.sizes)),
@@ -86,6 +91,13 @@ def read_contents(coco: Coco, classes: Collection[str] | None = None) -> Content
             'classes without an object to train on',
             sorted(wanted - set(per_class)),
             'leave them out of the classes, or add images with them',
+            error=False,
+        ),
+        Fault(
+            'boxes listed more than once',
+            [case for case, count in boxes.items() if count > 1],
+            'each copy wants a query of its own, so the model learns to find things twice; list '
+            'an object once',
             error=False,
         ),
     ]
