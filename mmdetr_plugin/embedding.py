@@ -37,7 +37,6 @@ def embed_maps(
     ratios = [
         torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1) for m in masks
     ]
-    image_wh = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32)
     tokens, pos = position.join(
         torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
         torch.cat([code.flatten(1, 2) for code in position(masks)], 1),
@@ -48,8 +47,8 @@ def embed_maps(
         mask=torch.cat([m.flatten(1) for m in masks], 1),
         shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
         valid_ratios=torch.stack(ratios, 1),
-        image_wh=image_wh.to(device, non_blocking=True),
-        padded=cells > 0 or any(size != canvas for size in sizes),
+        image_wh=image_extents(sizes, canvas, device),
+        padded=cells > 0 or is_padded(sizes, canvas),
         axis_pos=position.axes(masks),
     )
 
@@ -67,6 +66,21 @@ def _pad_levels(
     return padded_maps, padded_masks
 
 
+def is_padded(sizes: Sequence[Size], canvas: Size) -> bool:
+    """Whether an image is smaller than the batch; if none is, nothing is copied from the host, so
+    that a CUDA graph can capture the forward pass."""
+    return any(size != canvas for size in sizes)
+
+
+def image_extents(sizes: Sequence[Size], canvas: Size, device: torch.device) -> Tensor:
+    """(B, 2), width and height of the images without padding."""
+    if is_padded(sizes, canvas):
+        extents = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32)
+        return extents.to(device, non_blocking=True)
+    sides = [torch.full((len(sizes),), side, device=device) for side in reversed(canvas)]
+    return torch.stack(sides, -1).float()
+
+
 def padding_masks(
     sizes: Sequence[Size], canvas: Size, shapes: Sequence[torch.Size], device: torch.device
 ) -> list[Tensor]:
@@ -77,6 +91,8 @@ def padding_masks(
         canvas: (height, width) of the padded batch.
         shapes: (h, w) of every level.
     """
+    if not is_padded(sizes, canvas):
+        return [torch.zeros(len(sizes), *s, dtype=torch.bool, device=device) for s in shapes]
     limits = torch.tensor(sizes).to(device, non_blocking=True)
     rows = torch.arange(canvas[0], device=device) >= limits[:, :1]
     columns = torch.arange(canvas[1], device=device) >= limits[:, 1:]

@@ -13,6 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .ops.coordinates import stretch
+
 Shapes = tuple[tuple[int, int], ...]
 
 
@@ -96,7 +98,7 @@ class Memory:
         """(B, S, 2): centre (x, y) of every token, in the unit square of the unpadded image."""
         points = []
         for i, (h, w) in enumerate(self.shapes):
-            extent = self.valid_ratios[:, i] * self.valid_ratios.new_tensor((w, h))
+            extent = stretch(self.valid_ratios[:, i], w, h)
             ys = torch.arange(h, dtype=extent.dtype, device=extent.device) + 0.5
             xs = torch.arange(w, dtype=extent.dtype, device=extent.device) + 0.5
             grid = torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)), -1)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import tiny
 import torch
+from steps import FAMILIES
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -56,6 +57,40 @@ def test_a_copy_to_the_host_would_be_noticed() -> None:
     model.neck.register_forward_hook(select)
     with pytest.raises(NotImplementedError, match='nonzero'):
         model(images, samples, mode='tensor')
+
+
+class Copies(TorchFunctionMode):
+    """Collects the functions that read numbers or tensors of the host into the device's."""
+
+    made = torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        index = args[1] if func is Tensor.__getitem__ else ()
+        parts = index if isinstance(index, tuple) else (index,)
+        from_host = [x for x in (*args[:1], *parts) if isinstance(x, Tensor) and not x.is_meta]
+        if func in self.made or from_host or any(isinstance(x, list) for x in parts):
+            self.seen.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures('_pooling')
+@pytest.mark.parametrize('name', [*FAMILIES, 'sam_detr_ms_smca_r50'])
+def test_forward_pass_without_padding_copies_nothing_to_the_device(name: str) -> None:
+    """Such copies wait for a GPU, and a CUDA graph cannot capture them."""
+    model, images, samples = on_meta(name)
+    model(images, None, mode='tensor')  # sizes of levels stay on the device
+    with Copies() as copies:
+        model(images, None, mode='tensor')
+    assert not copies.seen
+    with Copies() as copies:
+        model(images, samples, mode='tensor')
+    assert copies.seen.count('tensor') == 2, 'sizes of padded images'
 
 
 class Watch(TorchFunctionMode):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..checkpoints.names import OFFICIAL
 from ..ffn import MLP
 from ..ops.boxes import cxcywh_to_xyxy
-from ..ops.coordinates import sine_point_code
+from ..ops.coordinates import sine_point_code, stretch
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
 from ..structures import Memory, State
@@ -147,7 +147,7 @@ class SemanticAlignedAttention(AttentionOp):
         feature_map = memory.maps()[0].to(dtype).contiguous()
         height, width = memory.shapes[0]
         corners = cxcywh_to_xyxy(boxes.detach()).nan_to_num()  # on which the op would abort
-        corners = corners * corners.new_tensor((width, height, width, height))
+        corners = stretch(corners, width, height, width, height)
         corners = corners * memory.valid_ratios[:, 0].repeat(1, 2)[:, None]
         image = torch.arange(len(boxes), dtype=dtype, device=boxes.device)
         image = image.repeat_interleave(boxes.shape[1])
@@ -174,7 +174,7 @@ class SemanticAlignedAttention(AttentionOp):
     ) -> Tensor:
         """(B, heads, N, S), to be added to the scores; -inf for padding."""
         height, width = memory.shapes[0]
-        cells = places * places.new_tensor((width, height)) * memory.valid_ratios[:, :1, None]
+        cells = stretch(places, width, height) * memory.valid_ratios[:, :1, None]
         bias = log_gaussian(cells.transpose(1, 2) - 0.5, steepness.transpose(1, 2), (height, width))
         bias = narrow(bias, dtype)
         return bias.masked_fill(memory.mask[:, None, None], -torch.inf) if memory.padded else bias

@@ -49,4 +49,14 @@ def sine_point_code(
         (..., D * num_feats) for D coordinates.
     """
     places = ['xywh'.index(c) for c in order[: points.shape[-1]]]
-    return sine_code(points[..., places], num_feats, temperature).flatten(-2)
+    points = torch.stack([points[..., i] for i in places], -1)
+    return sine_code(points, num_feats, temperature).flatten(-2)
+
+
+def stretch(points: Tensor, *factors: float) -> Tensor:
+    """(..., D) times a number for each of the D coordinates.
+
+    A tensor made of those numbers, or an index made of a list, is copied from the host: a GPU is waited
+    for, and a CUDA graph cannot capture it.
+    """
+    return torch.stack([x * f for x, f in zip(points.unbind(-1), factors, strict=True)], -1)
