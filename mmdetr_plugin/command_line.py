@@ -186,5 +186,10 @@ def scale_learning_rate(parser: argparse.ArgumentParser, runner: Runner) -> None
         )
     total = images_per_process(runner) * runner.world_size * accumulated_steps(runner)
     optimizer = runner.optim_wrapper['optimizer']
-    optimizer['lr'] = scaled_rate(optimizer['lr'], total, tuned)
+    rate = scaled_rate(optimizer['lr'], total, tuned)
+    print_log(
+        f'learning rate {optimizer["lr"]:g} for {tuned} images scaled to {rate:.3g} for {total}',
+        'current',
+    )
+    optimizer['lr'] = rate
     runner.cfg.auto_scale_lr.base_batch_size = total  # what the rate is now for

@@ -80,7 +80,7 @@ def test_classes_of_another_data_set(family: str, source: nn.Module) -> None:
         torch.testing.assert_close(out[name][3:], state[name][5:])  # no object
     for name in of(target, ANY_CLASS):
         torch.testing.assert_close(out[name], state[name][:3])
-    assert 'classes without a row: emu' in report.notes
+    assert 'classes without a row in the checkpoint, started anew: emu' in report.notes
     target.load_state_dict(out)
     back, _ = adapt(out, build(family, seed=2), names, NAMES)
     for name in of(target, CLASSES):
@@ -140,7 +140,7 @@ def test_coco_to_three_classes_and_back(name: str) -> None:
     back, report = adapt(out, build(name, seed=2, num_classes=80), names, COCO)
     for key in of(ours, CLASSES):
         torch.testing.assert_close(back[key][[22, 0, 79]], out[key][:3])
-    assert 'classes without a row: bicycle, car, motorcycle' in report.notes[1]
+    assert 'in the checkpoint, started anew: bicycle, car, motorcycle' in report.notes[1]
     assert 'and 69 more' in report.notes[1]
 
 

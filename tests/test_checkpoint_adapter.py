@@ -100,7 +100,7 @@ def test_training_starts_from_other_classes(file: Path, bias: Tensor, tmp_path: 
     text = logged(runner)
     assert f'What is loaded from {file}' in text
     assert "classes: 2 of 3 found by name (the checkpoint's names)" in text
-    assert 'classes without a row: emu' in text
+    assert 'classes without a row in the checkpoint, started anew: emu' in text
     assert 'do not match exactly' not in text
     assert '| total ' in text
 

@@ -216,6 +216,7 @@ def test_mixed_with_another_model() -> None:
             'must be of mmdet 3.x, but has .* mmdet 2.x',
         ),
         (['roi_head.bbox_head.fc_cls.weight'], 'must be those of one of .* got roi_head.bbox_head'),
+        (['backbone.conv1.weight', 'neck.fpn.weight'], 'got neck.fpn.weight; give a checkpoint'),
         ([], 'got no tensors; give a checkpoint'),
     ],
 )

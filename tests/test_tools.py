@@ -120,6 +120,7 @@ def trained(coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         *('--cfg-options', *small_options(coco)),
         cwd=folder,
     )
+    assert 'learning rate 0.0001 for 64 images scaled to 1.25e-05 for 1' in text
     assert re.search(r'Epoch\(train\)\s+\[1\]\[2/2\]', text)
     assert (folder / 'work_dirs' / 'detr_r50' / 'epoch_1.pth').is_file()
     return folder
@@ -135,16 +136,21 @@ def test_training_resumes_from_the_latest_checkpoint(trained: Path, coco: Path) 
 
 
 def test_a_checkpoint_is_evaluated(trained: Path, coco: Path) -> None:
+    """In a folder of its own: the config of the run stays as training left it."""
+    work_dir = trained / 'work_dirs' / 'detr_r50'
+    config = (work_dir / 'detr_r50.py').read_text()
     text = run_python(
         *(TOOLS / 'test.py', CONFIG, 'work_dirs/detr_r50/epoch_1.pth'),
-        *('--work-dir', 'evaluated', '--out', 'out.pkl', '--show-dir', 'drawn'),
+        *('--out', 'out.pkl', '--show-dir', 'drawn'),
         *('--cfg-options', *small_options(coco)),
         cwd=trained,
     )
     assert 'coco/bbox_mAP' in text
     predictions = pickle.loads((trained / 'out.pkl').read_bytes())
     assert len(predictions) == 2
-    assert len(list((trained / 'evaluated').glob('*/drawn/*.jpg'))) == 2
+    assert len(list((work_dir / 'test').glob('*/drawn/*.jpg'))) == 2
+    assert (work_dir / 'detr_r50.py').read_text() == config
+    assert 'out.pkl' in (work_dir / 'test' / 'detr_r50.py').read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 """Evaluate a checkpoint.
 
 python tools/test.py configs/deformable_detr_r50.py work_dirs/deformable_detr_r50/epoch_50.pth
+
+Logs, pictures and the config as evaluated go to the folder `test` of the run's work dir.
 """
 
 import argparse
@@ -49,6 +51,8 @@ def main() -> None:
     if len(urlparse(args.checkpoint).scheme) < 2 and not Path(args.checkpoint).is_file():
         parser.error(f'checkpoint must be a file or an address, got {args.checkpoint}')
     cfg.load_from = args.checkpoint
+    if not args.work_dir:  # a folder of its own: the run's config must stay as training left it
+        cfg.work_dir = str(Path(cfg.work_dir, 'test'))
     if args.show or args.show_dir:
         draw_results(parser, cfg, args)
     if args.out:

@@ -116,7 +116,8 @@ def match_classes(
         choice = [rows.get(_plain(name)) if name else None for name in target]
         new = [name for name, row in zip(target, choice, strict=True) if row is None]
         notes = [f'classes: {wanted - len(new)} of {wanted} found by name ({by})']
-        return choice, notes + [f'classes without a row: {listing(new)}'] * bool(new)
+        anew = f'classes without a row in the checkpoint, started anew: {listing(new)}'
+        return choice, notes + [anew] * bool(new)
     if given != wanted:
         text = f'classes: {given} in the checkpoint, {wanted} in the model, no names to map them by'
         return [None] * wanted, [text]

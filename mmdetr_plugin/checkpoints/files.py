@@ -47,11 +47,11 @@ def read_checkpoint(path: str | Path) -> dict:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'{path} must hold tensors and plain values only, but loading it would run other code or '
-            f'it is no checkpoint ({error}); save its state_dict alone with a version you trust'
+            f'it is no checkpoint ({_found(error)}); save its state_dict alone with a version you trust'
         ) from error
     except DAMAGED as error:
         raise ValueError(
-            f'{path} must be a checkpoint written by torch.save, but cannot be read ({error}); '
+            f'{path} must be a checkpoint written by torch.save, but cannot be read ({_found(error)}); '
             'it may be cut short: copy it again'
         ) from error
     if not isinstance(checkpoint, Mapping):
@@ -60,6 +60,12 @@ def read_checkpoint(path: str | Path) -> dict:
             'save model.state_dict()'
         )
     return dict(checkpoint)
+
+
+def _found(error: Exception) -> str:
+    """What torch says is wrong, without its advice to switch the check off."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return ' '.join(lines[1:2] or lines) or type(error).__name__
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:

@@ -69,9 +69,10 @@ def recognise(names: Iterable[str], official: str = 'detr') -> str:
     for layout, marks in MARKS.items():
         if any(name.startswith(marks) for name in names):
             return layout
+    told = [name for name in names if not name.startswith('backbone.')] or names
     raise ValueError(
         f'the names of the checkpoint must be those of one of the layouts {STYLES}, got '
-        f'{", ".join(names[:3]) or "no tensors"}; give a checkpoint of a model of the DETR family'
+        f'{", ".join(told[:3]) or "no tensors"}; give a checkpoint of a model of the DETR family'
     )
 
 

@@ -55,8 +55,8 @@ def check_classes(key: str, classes: Sequence[str], path: Path, names: Sequence[
     """Raise ValueError unless ``classes`` are some of the file's categories, in its order."""
     listed = ', '.join(map(repr, names[:100])) + (', ...' if len(names) > 100 else '')
     advice = (
-        f'state those of the file, {key}.metainfo=dict(classes=({listed},)), '
-        'and the same in the other data sets; or name another file'
+        f'state those of the file, {key}.metainfo=dict(classes=({listed},)), and the same in the '
+        'other data sets, or have them read by model.num_classes=None; or name another file'
     )
     if isinstance(classes, str):
         raise ValueError(
