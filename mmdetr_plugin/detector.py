@@ -17,7 +17,7 @@ from .checkpoints.loading import accept_checkpoint
 from .checkpoints.names import projection_names
 from .compilation import compile_decode
 from .criterion.targets import Targets
-from .embedding import Size, embed_maps
+from .transformer.embedding import Size, embed_maps
 from .freezing import freeze_
 from .heads.mask_head import map_channels
 from .ops.boxes import cxcywh_to_xyxy

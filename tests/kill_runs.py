@@ -23,7 +23,7 @@ import torch.utils.cpp_extension  # noqa: F401 - else imported by every run, as 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin import components  # noqa: F401
 from mmdetr_plugin.checkpoints import read_checkpoint
 from mmdetr_plugin.checkpoints.resume import latest_checkpoint

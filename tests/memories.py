@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdetr_plugin.position import PositionEncoding
+from mmdetr_plugin.positions.maps import PositionEncoding
 from mmdetr_plugin.structures import Memory, Shapes
 
 STRIDE = 8

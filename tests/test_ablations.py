@@ -17,7 +17,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmdetr_plugin.checkpoints import official_names
-from mmdetr_plugin.position import LearnedPosition, SinePosition
+from mmdetr_plugin.positions.maps import LearnedPosition, SinePosition
 from mmdetr_plugin.queries import LearnedQueries
 from mmdetr_plugin.registry import MODELS
 

@@ -11,7 +11,7 @@ import torch
 from memories import make_memory, padding
 
 from mmdetr_plugin.attention import RowColumnCrossAttention, RowColumnSelfAttention
-from mmdetr_plugin.position import AnchorPosition, PositionEncoding, SinePosition
+from mmdetr_plugin.positions.maps import AnchorPosition, PositionEncoding, SinePosition
 from mmdetr_plugin.queries import AnchorQueries
 from mmdetr_plugin.structures import Memory, State
 

@@ -19,10 +19,10 @@ from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint, written_whole
-from mmdetr_plugin.hooks import CheckpointAdapter, WholeCheckpointHook
-from mmdetr_plugin.hooks.checkpoint import BACKEND, Removals
+from mmdetr_plugin.engine.hooks import CheckpointAdapter, WholeCheckpointHook
+from mmdetr_plugin.engine.hooks.checkpoint import BACKEND, Removals
 
 
 class RunsCode:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.attention import ConditionalCrossAttention, DecoupledSelfAttention
 from mmdetr_plugin.ops.coordinates import sine_point_code
-from mmdetr_plugin.query_position import FORMS, PROJECTIONS, CodeProjection, ConditionalPosition
+from mmdetr_plugin.positions.queries import FORMS, PROJECTIONS, CodeProjection, ConditionalPosition
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import Memory, State
 

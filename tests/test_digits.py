@@ -19,7 +19,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmdetr_plugin.datasets import DIGIT_CLASSES, STUFF_CLASSES, digits, make_digits
-from mmdetr_plugin.datasets.digits_scene import MAX_GLYPHS, MAX_OVERLAP, MIN_CONTRAST
+from mmdetr_plugin.datasets.digits.scene import MAX_GLYPHS, MAX_OVERLAP, MIN_CONTRAST
 
 REPOSITORY = Path(__file__).parents[1]
 COUNTS = {'train': 24, 'val': 12}

@@ -23,8 +23,8 @@ from tiny_timm import install
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import annotated_datasets, leaves_folder
-from mmdetr_plugin.hooks.effective_batch import describe
-from mmdetr_plugin.hooks.parameter_table import parameter_table
+from mmdetr_plugin.engine.hooks.effective_batch import describe
+from mmdetr_plugin.engine.hooks.parameter_table import parameter_table
 from mmdetr_plugin.registry import MODELS, VISBACKENDS
 
 TEXT = page('finetune')

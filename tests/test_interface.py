@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmdetr_plugin.attention import AttentionOp
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.heads import Prediction, SetHead
-from mmdetr_plugin.position import PositionEncoding
+from mmdetr_plugin.positions.maps import PositionEncoding
 from mmdetr_plugin.queries import QuerySource
 from mmdetr_plugin.queries.base import Proposals
 from mmdetr_plugin.structures import Memory, State

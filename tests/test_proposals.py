@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmdetr_plugin.embedding import embed_maps
+from mmdetr_plugin.transformer.embedding import embed_maps
 from mmdetr_plugin.heads import SetHead
-from mmdetr_plugin.position import SinePosition
+from mmdetr_plugin.positions.maps import SinePosition
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.structures import Memory
 

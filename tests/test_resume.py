@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint
 from mmdetr_plugin.checkpoints.resume import check_resumable, latest_checkpoint
 

@@ -19,7 +19,7 @@ from test_criterion_in_mmdet import CONFIGS
 from torch import Tensor, nn
 
 from mmdetr_plugin.attention import MultiScaleDeformableAttention, replace_deformable_attention
-from mmdetr_plugin.encoder_neck import EncoderNeck
+from mmdetr_plugin.necks.encoder_neck import EncoderNeck
 from mmdetr_plugin.structures import Memory, State
 
 SIZE = (64, 96)

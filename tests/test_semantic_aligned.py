@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mmdetr_plugin.attention import SemanticAlignedAttention
-from mmdetr_plugin.encoder import init_transformer_
+from mmdetr_plugin.transformer.encoder import init_transformer_
 from mmdetr_plugin.ops.gaussian import log_gaussian
-from mmdetr_plugin.position import SinePosition
-from mmdetr_plugin.query_position import SineQueryPosition
+from mmdetr_plugin.positions.maps import SinePosition
+from mmdetr_plugin.positions.queries import SineQueryPosition
 from mmdetr_plugin.structures import Memory, State
 
 WIDTH, HEADS = 16, 4

@@ -15,7 +15,7 @@ import torch
 from cli import ROOT, TOOLS, run, run_python, small_options, write_coco
 from mmengine.config import Config
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 
 CONFIG = ROOT / 'configs' / 'detr_r50.py'
 

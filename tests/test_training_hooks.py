@@ -13,9 +13,9 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from mmdetr_plugin.hooks import EffectiveBatchHook, ParameterTableHook
-from mmdetr_plugin.hooks.effective_batch import describe
-from mmdetr_plugin.hooks.parameter_table import parameter_table
+from mmdetr_plugin.engine.hooks import EffectiveBatchHook, ParameterTableHook
+from mmdetr_plugin.engine.hooks.effective_batch import describe
+from mmdetr_plugin.engine.hooks.parameter_table import parameter_table
 from mmdetr_plugin.registry import HOOKS, MODELS
 
 

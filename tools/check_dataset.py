@@ -23,7 +23,7 @@ from dataset_picture import draw_sizes
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
-from mmdetr_plugin.command_line import add_cfg_options, read_config
+from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets.agreement import check_classes, check_num_classes
 from mmdetr_plugin.datasets.annotations import category_names, read_coco
 from mmdetr_plugin.datasets.completion import complete

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.checkpoints import (
     read_checkpoint,
     to_hf,

@@ -22,7 +22,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from mmdetr_plugin.command_line import set_resume
+from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.visualization import Picture, draw_grid
 

@@ -27,7 +27,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from small import ROOT, small
 
-from mmdetr_plugin.command_line import add_cfg_options, read_config
+from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.agreement import check_agreement
 from mmdetr_plugin.datasets.completion import complete

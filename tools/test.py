@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 from mmengine.config import Config
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 
 
 def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Namespace) -> None:

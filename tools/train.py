@@ -6,7 +6,7 @@ python tools/train.py configs/deformable_detr_r50.py --amp --resume
 
 import sys
 
-import mmdetr_plugin.command_line as command_line
+import mmdetr_plugin.engine.command_line as command_line
 
 
 def main() -> None:

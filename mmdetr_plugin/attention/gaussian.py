@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.names import OFFICIAL
-from ..ffn import MLP
+from ..ops.mlp import MLP
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
 from ..structures import Memory, State

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints.names import OFFICIAL
-from ..ffn import MLP
+from ..ops.mlp import MLP
 from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code, stretch
 from ..ops.gaussian import log_gaussian

@@ -1,7 +1,7 @@
 """Data sets that need no download, and what loads them."""
 
-from .digits import make_digits
-from .digits_coco import DIGIT_CLASSES, STUFF_CLASSES
+from .digits.build import make_digits
+from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
 from .panoptic_loading import LoadPanopticSegments, read_segment_ids
 

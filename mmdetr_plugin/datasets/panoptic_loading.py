@@ -10,7 +10,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.fileio import get
 
 from ..registry import TRANSFORMS
-from .digits_scene import box_of
+from .digits.scene import box_of
 
 
 def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints.rows import ANY_CLASS, CLASSES, Rows
-from ..ffn import MLP
+from ..ops.mlp import MLP
 from ..ops.coordinates import clamp_logit
 from ..registry import MODELS
 from ..structures import State

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..checkpoints.names import OFFICIAL
 from ..checkpoints.rows import QUERIES, Rows
 from ..ops.coordinates import inverse_sigmoid
-from ..position import PositionEncoding
+from ..positions.maps import PositionEncoding
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import QuerySource

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
-from ..ffn import MLP
+from ..ops.mlp import MLP
 from ..registry import MODELS
 
 

@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdetr_plugin.backbone import fold_norms_
+from mmdetr_plugin.backbones.resnet import fold_norms_
 
 Size = tuple[int, int]
 NUM_CLASSES = 80

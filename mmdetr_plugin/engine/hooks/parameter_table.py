@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from terminaltables import AsciiTable
 from torch import nn
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from .build import build_slot
-from .ffn import MLP
+from ..build import build_slot
+from ..ops.mlp import MLP
 from .layers import run_layer
-from .registry import MODELS
-from .structures import Memory, State
+from ..registry import MODELS
+from ..structures import Memory, State
 
 
 def init_transformer_(module: nn.Module) -> None:

@@ -11,8 +11,8 @@ from mmengine.fileio.backends import BaseStorageBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from ..checkpoints.files import ASIDE, written_whole
-from ..registry import HOOKS
+from ...checkpoints.files import ASIDE, written_whole
+from ...registry import HOOKS
 
 BACKEND = 'mmdetr_plugin.whole_files'
 VALIDATED = 'validated'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmdet.models.backbones import ResNet as MMDetResNet
 from torch import Tensor, nn
 
-from .registry import MODELS
+from ..registry import MODELS
 
 
 class FoldedConv2d(nn.Conv2d):

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention.base import AttentionOp
-from .build import build_slot
-from .ops.dropout import Dropout
-from .registry import MODELS
-from .structures import Memory, State
+from ..attention.base import AttentionOp
+from ..build import build_slot
+from ..ops.dropout import Dropout
+from ..registry import MODELS
+from ..structures import Memory, State
 
 DEFAULT_FFN = {'type': 'FeedForward'}
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from .build import build_slot
-from .checkpoints.names import style
+from ..build import build_slot
+from ..checkpoints.names import style
 from .encoder import init_transformer_
-from .heads.set_head import Prediction, SetHead
+from ..heads.set_head import Prediction, SetHead
 from .layers import run_layer
-from .registry import MODELS
-from .structures import Memory, State
+from ..registry import MODELS
+from ..structures import Memory, State
 
 
 @MODELS.register_module()
@@ -25,7 +25,7 @@ class Decoder(nn.Module):
             to make the query position from the reference; None keeps the position of the queries.
         norm: whether predictions read the content through one norm shared by the layers.
         adapter: a module ``memory -> memory`` that makes what the layers read of the encoder's.
-        with_cp: see :class:`~mmdetr_plugin.encoder.Encoder`.
+        with_cp: see :class:`~mmdetr_plugin.transformer.encoder.Encoder`.
     """
 
     def __init__(

@@ -16,11 +16,11 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checkpoints.files import read_checkpoint
-from .checkpoints.resume import check_resumable, latest_checkpoint
-from .datasets.agreement import check_agreement
-from .datasets.completion import complete
-from .datasets.presence import check_presence
+from ..checkpoints.files import read_checkpoint
+from ..checkpoints.resume import check_resumable, latest_checkpoint
+from ..datasets.agreement import check_agreement
+from ..datasets.completion import complete
+from ..datasets.presence import check_presence
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
 from .optim_wrapper import BFloat16OptimWrapper
 

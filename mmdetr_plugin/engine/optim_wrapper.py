@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from .registry import OPTIM_WRAPPERS
+from ..registry import OPTIM_WRAPPERS
 
 
 @OPTIM_WRAPPERS.register_module()

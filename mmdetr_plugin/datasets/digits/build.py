@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .digits_coco import write_split
-from .digits_scene import Scene, draw_scene
-from .digits_sources import Sources, load_sources
+from .coco import write_split
+from .scene import Scene, draw_scene
+from .sources import Sources, load_sources
 
 # The glyphs stand writer by writer (scikit-learn's course puts borders at 1287, 1415, 1545, 1667),
 # so but for the first 15 validation glyphs nobody's handwriting is in both.

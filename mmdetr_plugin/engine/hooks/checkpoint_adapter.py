@@ -6,11 +6,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from ..checkpoints.addresses import register_safe_loader
-from ..checkpoints.class_names import Names, names_beside, stated_names
-from ..checkpoints.loading import weights_for
-from ..detector import DETR
-from ..registry import HOOKS
+from ...checkpoints.addresses import register_safe_loader
+from ...checkpoints.class_names import Names, names_beside, stated_names
+from ...checkpoints.loading import weights_for
+from ...detector import DETR
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .registry import MODELS
+from ..registry import MODELS
 
 
 @MODELS.register_module()

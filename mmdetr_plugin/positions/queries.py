@@ -8,11 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .attention.base import check_heads
-from .ffn import MLP
-from .ops.coordinates import sine_point_code
-from .registry import MODELS
-from .structures import Memory, State
+from ..attention.base import check_heads
+from ..ops.mlp import MLP
+from ..ops.coordinates import sine_point_code
+from ..registry import MODELS
+from ..structures import Memory, State
 
 PROJECTIONS = ('identity', 'scalar', 'diagonal', 'block', 'full')
 FORMS = ('CSQ', 'CSQ-C', 'CSQ-T', 'CSQ-P', 'CSQ-I')

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from .digits_scene import Scene, box_of
-from .digits_sources import STUFF_CLASSES
+from .scene import Scene, box_of
+from .sources import STUFF_CLASSES
 
 DIGIT_CLASSES = tuple('0123456789')
 # RGB of each class, digits first. Segment ids are made of it, so a panoptic PNG can be looked at.

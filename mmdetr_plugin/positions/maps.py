@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .checkpoints.names import OFFICIAL, style
-from .ffn import MLP
-from .ops.coordinates import sine_code, sine_point_code
-from .registry import MODELS
+from ..checkpoints.names import OFFICIAL, style
+from ..ops.mlp import MLP
+from ..ops.coordinates import sine_code, sine_point_code
+from ..registry import MODELS
 
 PLACES = ('attention', 'input', 'none')
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from .checkpoints.names import OFFICIAL
-from .registry import MODELS
-from .structures import Memory
+from ..checkpoints.names import OFFICIAL
+from ..registry import MODELS
+from ..structures import Memory
 
 
 @MODELS.register_module()

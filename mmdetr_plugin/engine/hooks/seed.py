@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

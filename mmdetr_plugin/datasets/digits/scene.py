@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .digits_sources import Sources, absorb
+from .sources import Sources, absorb
 
 MAX_GLYPHS = 5
 MIN_CONTRAST = 50  # luminance levels of 255 between ink and nine tenths of what surrounds it

@@ -10,9 +10,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .build import build_slot
-from .embedding import embed_maps
-from .registry import MODELS
+from ..build import build_slot
+from ..transformer.embedding import embed_maps
+from ..registry import MODELS
 
 POSITION = {'type': 'SinePosition', 'offset': -0.5}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .position import PositionEncoding
-from .structures import Memory
+from ..positions.maps import PositionEncoding
+from ..structures import Memory
 
 Size = tuple[int, int]
 

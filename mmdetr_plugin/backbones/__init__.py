@@ -1,0 +1,6 @@
+"""Backbones (slot S1)."""
+
+from .resnet import DilatedResNet
+from .timm import TimmBackbone
+
+__all__ = ['DilatedResNet', 'TimmBackbone']

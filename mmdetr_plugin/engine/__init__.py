@@ -1,0 +1,6 @@
+"""What a run does beside the model: hooks, the optimizer's wrapper, the command line."""
+
+from . import hooks
+from .optim_wrapper import BFloat16OptimWrapper
+
+__all__ = ['BFloat16OptimWrapper', 'hooks']

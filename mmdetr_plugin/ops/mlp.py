@@ -1,0 +1,28 @@
+"""The perceptron of the heads and position codes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .precision import no_autocast
+
+
+class MLP(nn.Module):
+    """``num_layers`` linear layers with ReLU between them."""
+
+    def __init__(self, in_dims: int, hidden_dims: int, out_dims: int, num_layers: int) -> None:
+        super().__init__()
+        widths = [in_dims] + [hidden_dims] * (num_layers - 1) + [out_dims]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The same in the precision of the weights under autocast too: for boxes and places."""
+        with no_autocast(x.device):
+            return self.forward(x.to(self.layers[0].weight.dtype))

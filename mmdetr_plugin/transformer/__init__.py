@@ -1,0 +1,16 @@
+"""Encoder, decoder and their layers (slots S3, S8, S9)."""
+
+from .decoder import Decoder
+from .encoder import Encoder
+from .ffn import FeedForward
+from .layers import DecoderLayer, EncoderLayer
+from .memory_adapter import FinestLevelDownsampler
+
+__all__ = [
+    'Decoder',
+    'DecoderLayer',
+    'Encoder',
+    'EncoderLayer',
+    'FeedForward',
+    'FinestLevelDownsampler',
+]
