@@ -1,26 +1,41 @@
 """Fills a slot from its config: the class is looked up, values stated once are handed down."""
 
+from __future__ import annotations
+
 import difflib
 import inspect
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from mmengine.registry import Registry
 
+_HANDED_DOWN: ContextVar[Mapping[str, Any]] = ContextVar('handed down', default={})
+"""What the slots around the one that is being built were given to hand down."""
 
-def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
+
+def build_slot(
+    registry: Registry, cfg: Any, slot: str, contract: type | None = None, **shared: Any
+) -> Any:
     """Build ``cfg``, adding the ``shared`` values that its class takes and ``cfg`` does not state.
+
+    Slots inside the slot get them too, however deep, unless a slot in between states others.
 
     Args:
         registry: where the type is looked up.
         cfg: the slot's config; an object that is already built is returned as it is, None as None.
         slot: the slot's name, for messages.
-        shared: values that the model states once (``embed_dims``, ``num_classes``, ...).
+        contract: the class that fills the slot must be a subclass of it.
+        shared: values that are stated once (``embed_dims``, ``num_classes``, ...).
 
     Raises:
-        ValueError: the config has no type, an unknown type, or an argument its class does not take.
+        ValueError: the config has no type, an unknown type, a type that does not fit the slot, or an
+            argument its class does not take.
     """
-    if cfg is None or not isinstance(cfg, Mapping):
+    if cfg is None:
+        return None
+    if not isinstance(cfg, Mapping):
+        _check_contract(type(cfg), contract, slot)
         return cfg
     args = dict(cfg)
     if 'type' not in args:
@@ -29,7 +44,9 @@ def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
     if isinstance(kind, str) and '.' not in kind and '_scope_' in args:
         kind = f'{args["_scope_"]}.{kind}'  # inherited by ``mmdet::``
     cls = kind if inspect.isclass(kind) else _lookup(registry, kind, slot)
+    _check_contract(cls, contract, slot)
     parameters = inspect.signature(cls).parameters
+    shared = {**_HANDED_DOWN.get(), **shared}
     for name, value in shared.items():
         if name in parameters:
             args.setdefault(name, value)
@@ -39,7 +56,19 @@ def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
             f"slot '{slot}': {cls.__name__} takes {sorted(parameters)}, got {unknown}; "
             'remove or rename these arguments'
         )
-    return registry.build({**args, 'type': cls})
+    token = _HANDED_DOWN.set({**shared, **{name: args[name] for name in shared if name in args}})
+    try:
+        return registry.build({**args, 'type': cls})
+    finally:
+        _HANDED_DOWN.reset(token)
+
+
+def _check_contract(cls: type, contract: type | None, slot: str) -> None:
+    if contract is not None and not issubclass(cls, contract):
+        raise ValueError(
+            f"slot '{slot}' needs a subclass of {contract.__module__}.{contract.__name__}, got "
+            f'{cls.__module__}.{cls.__name__}; choose another type, or derive it from that class'
+        )
 
 
 def _lookup(registry: Registry, kind: str, slot: str) -> type:
@@ -54,3 +83,18 @@ def _lookup(registry: Registry, kind: str, slot: str) -> type:
             f"slot '{slot}' must name a registered type, got {kind!r}; did you mean one of {near}?"
         )
     return cls
+
+
+def stated_layers(decoder: Any) -> int:
+    """Number of layers in the config of a decoder.
+
+    Raises:
+        ValueError: it is not stated.
+    """
+    number = decoder.get('num_layers') if isinstance(decoder, Mapping) else None
+    if type(number) is not int or number < 1:
+        raise ValueError(
+            f'decoder.num_layers must be a positive integer, got {number!r}; state it in the config '
+            'of the decoder'
+        )
+    return number

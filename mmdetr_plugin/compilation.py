@@ -1,36 +1,44 @@
-"""``torch.compile`` for the part of the detector that follows the neck."""
+"""``torch.compile`` for encoder and decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 
-def compile_decode(
-    decode: Callable, options: Mapping[str, Any] | None, masks: bool
-) -> tuple[Callable | None, int]:
-    """The compiled function, None if ``options`` is, and the multiple that maps are padded to.
+class Compiled(NamedTuple):
+    """Functions of the class of a model, not of the model: a copy (EMA) then runs its own weights."""
 
-    A function of the class, not of the model: a copy of the model (EMA) then runs its own weights.
+    encode: Callable
+    decode: Callable
+    cells: int
+    """What maps are padded to a multiple of, at the coarsest level; 0 = nothing."""
+
+
+def compile_transformer(
+    model: type, options: Mapping[str, Any] | None, has_masks: bool
+) -> Compiled:
+    """``encode`` and ``decode`` of the class ``model``, compiled unless ``options`` is None.
 
     Args:
         options: arguments of ``torch.compile``, and ``cells``, 0 by default.
-        masks: whether a mask head reads the maps.
+        has_masks: whether a mask head reads the maps.
 
     Raises:
         ValueError: ``cells`` is not a whole number, or there is a mask head too.
     """
     if options is None:
-        return None, 0
+        return Compiled(model.encode, model.decode, 0)
     options = dict(options)
     cells = options.pop('cells', 0)
     if type(cells) is not int or cells < 0:
         raise ValueError(f'compile.cells must be 0 or a positive integer, got {cells!r}; change it')
-    if cells and masks:
+    if cells and has_masks:
         raise ValueError(
             'compile.cells must be 0 with a mask head, which joins the padded maps with those of '
             f'the backbone, got {cells}; leave it out'
         )
-    return torch.compile(decode, **options), cells
+    encode, decode = (torch.compile(part, **options) for part in (model.encode, model.decode))
+    return Compiled(encode, decode, cells)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from urllib.error import URLError
+from typing import Any
 
 import torch
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.models.necks import ChannelMapper
-from mmdet.structures import DetDataSample, SampleList
-from mmengine.structures import InstanceData
+from mmdet.structures import SampleList
 from torch import Tensor
 
-from .build import build_slot
+from .backbones.channels import map_channels, split_channels
+from .build import build_slot, stated_layers
 from .checkpoints.loading import accept_checkpoint
 from .checkpoints.names import projection_names
-from .compilation import compile_decode
-from .criterion.targets import Targets
-from .transformer.embedding import Size, embed_maps
+from .checkpoints.pretrained import missing_weights_explained
+from .compilation import compile_transformer
 from .freezing import freeze_
-from .heads.mask_head import map_channels
-from .ops.boxes import cxcywh_to_xyxy
+from .heads import Features, Head, MaskHead, PostProcess
+from .heads.postprocess import to_instances
+from .queries import QuerySource
 from .registry import MODELS
-from .structures import Memory
-
-Outputs = dict[str, Tensor]
+from .structures import Memory, Outputs, Prediction, State, Targets
+from .transformer.embedding import Size, embed_maps
 
 
 @MODELS.register_module()
@@ -42,15 +40,16 @@ class DETR(BaseDetector):
         criterion: slot S11.
         postprocess: slot S12; ``test_cfg`` overrides its arguments.
         mask_head: slot S12, masks of the queries; the backbone then gives finer maps too, of which
-            the neck reads the last.
+            the neck reads the last, as many as its ``in_channels`` state.
+        num_levels: number of feature levels, of the neck's maps.
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
         dropout: of the transformer.
         layout: whose published checkpoints name their parameters as this model's do:
             ``detr``, ``deformable``, ``anchor`` or ``sam``.
-        compile: arguments of ``torch.compile`` for what follows the neck, masks apart; None = eager.
-            With ``cells``, the neck's maps are padded to multiples of so many cells at the coarsest
-            level (twice as many at the one before, ...): few shapes occur, few graphs are compiled.
+        compile: arguments of ``torch.compile`` for encoder and decoder; None = eager. With ``cells``,
+            the neck's maps are padded to multiples of that many cells at the coarsest level (twice as
+            many at the one before, ...): few shapes occur, few graphs are compiled.
         channels_last: memory format of backbone and neck, else torch's default.
     """
 
@@ -67,6 +66,7 @@ class DETR(BaseDetector):
         postprocess: Mapping,
         encoder: Mapping | None = None,
         mask_head: Mapping | None = None,
+        num_levels: int = 1,
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
         dropout: float = 0.1,
@@ -87,34 +87,37 @@ class DETR(BaseDetector):
         # Built here, so that unprefixed mmdet types resolve without a default scope too.
         preprocessor = build_slot(MODELS, data_preprocessor, 'data_preprocessor')
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
-        shared = {
-            'num_classes': num_classes,
-            'embed_dims': embed_dims,
-            'out_channels': embed_dims,
-            'dropout': dropout,
-            'num_layers': decoder['num_layers'],
-        }
         self.num_classes = num_classes
         self.embed_dims = embed_dims
         self.layout = layout
-        self.backbone = build_slot(MODELS, backbone, 'backbone')
-        self.neck = build_slot(MODELS, neck, 'neck', **shared)
-        self.position = build_slot(MODELS, position, 'position', **shared)
-        of_decoder = {'num_layers': shared.pop('num_layers')}  # the encoder has its own
-        self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
-        shared.update(of_decoder)
-        self.queries = build_slot(MODELS, queries, 'queries', position=self.position, **shared)
-        self.decoder = build_slot(MODELS, decoder, 'decoder', **shared)
-        self.head = build_slot(MODELS, head, 'head', **shared)
-        self.criterion = build_slot(MODELS, criterion, 'criterion', **shared)
-        chosen = {**postprocess, **(test_cfg or {})}
-        self.postprocess = build_slot(MODELS, chosen, 'postprocess', **shared)
-        if mask_head is not None:
-            shared['in_channels'] = map_channels(self.backbone)[:-1]
-        self.mask_head = build_slot(MODELS, mask_head, 'mask_head', **shared)
-        self.compiled, self.cells = compile_decode(
-            type(self).decode, compile, mask_head is not None
+        stated = {
+            'num_classes': num_classes,
+            'embed_dims': embed_dims,
+            'dropout': dropout,
+            'num_levels': num_levels,
+        }
+
+        def build(cfg: Any, slot: str, **more: Any) -> Any:
+            return build_slot(MODELS, cfg, slot, **stated, **more)
+
+        self.backbone = build(backbone, 'backbone')
+        channels = map_channels(self.backbone)
+        read, self.unread = split_channels(neck, channels)
+        self.neck = build(
+            neck, 'neck', in_channels=read, out_channels=embed_dims, num_outs=num_levels
         )
+        self.position = build(position, 'position')
+        self.encoder = build(encoder, 'encoder')
+        stated['num_layers'] = stated_layers(decoder)
+        self.queries = build(queries, 'queries', contract=QuerySource, position=self.position)
+        self.decoder = build(decoder, 'decoder')
+        self.head = build(head, 'head', contract=Head)
+        self.criterion = build(criterion, 'criterion')
+        chosen = {**postprocess, **(test_cfg or {})}
+        self.postprocess = build(chosen, 'postprocess', contract=PostProcess)
+        finer = None if channels is None else channels[: self.unread]
+        self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)
+        self.compiled = compile_transformer(type(self), compile, mask_head is not None)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
             self.neck.to(memory_format=torch.channels_last)
@@ -129,107 +132,82 @@ class DETR(BaseDetector):
 
     def init_weights(self) -> None:
         """Load what ``init_cfg`` of the parts names, ImageNet weights of the backbone above all."""
-        try:
+        with missing_weights_explained(self.backbone):
             super().init_weights()
-        except (URLError, OSError) as error:
-            source = (getattr(self.backbone, 'init_cfg', None) or {}).get('checkpoint')
-            raise RuntimeError(
-                f'the backbone needs its ImageNet weights, but {source} could not be read ({error}); '
-                'if this machine is offline, copy the file here and set '
-                'model.backbone.init_cfg.checkpoint=FILE, or model.backbone.init_cfg=None to start '
-                'from random weights'
-            ) from error
 
-    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> one (B, C, h, w) map per level."""
-        return self.neck_maps(self.backbone(batch_inputs))
+    # ---- the forward pass ------------------------------------------------------------------------
 
-    def neck_maps(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The neck's maps; it reads the last of the backbone's, the mask head those before."""
-        levels = levels if self.mask_head is None else levels[-len(self.neck.convs) :]
-        if isinstance(self.neck, ChannelMapper):
-            got, given = [c.in_channels for c in self.neck.convs], [x.shape[1] for x in levels]
-            if got != given:
-                raise ValueError(
-                    f"neck.in_channels must be those of the backbone's maps, {given}, got {got}; "
-                    'set neck.in_channels, or choose other maps by backbone.out_indices'
-                )
-        return self.neck(levels)
-
-    def embed(self, maps: tuple[Tensor, ...], samples: SampleList | None, canvas: Size) -> Memory:
-        """Join the levels into a memory, with padding masks and position codes.
+    def run(
+        self,
+        images: Tensor,
+        samples: SampleList | None = None,
+        targets: Targets | None = None,
+        aux: bool = True,
+    ) -> Outputs:
+        """Everything that the model predicts for a batch.
 
         Args:
-            maps: (B, C, h, w) per level.
+            images: (B, 3, H, W), normalised and padded.
             samples: their ``img_shape`` is the unpadded (height, width); None = no padding.
-            canvas: (height, width) of the padded batch.
-
-        Raises:
-            ValueError: the maps do not have ``embed_dims`` channels.
+            targets: objects, when losses are computed: the queries that only serve training are made
+                from them.
+            aux: predict after all decoder layers and make the proposals; else after the last alone.
         """
-        if maps[0].shape[1] != self.embed_dims:
-            raise ValueError(
-                f'the neck must give embed_dims={self.embed_dims} channels, got {maps[0].shape[1]}; '
-                'change neck.out_channels or model.embed_dims'
-            )
-        sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        return embed_maps(maps, self.position, sizes, canvas, self.cells)
+        levels = self.backbone(images)
+        canvas = (int(images.shape[-2]), int(images.shape[-1]))
+        embedded = self.embed(self.neck(levels[self.unread :]), samples, canvas)
+        return self.transform(embedded, levels[: self.unread], targets, aux)
 
     def transform(
         self,
-        memory: Memory,
-        aux: bool = True,
+        embedded: Memory,
         levels: Sequence[Tensor] = (),
-        all_masks: bool = True,
+        targets: Targets | None = None,
+        aux: bool = True,
     ) -> Outputs:
-        """Outputs from an embedded memory.
-
-        Args:
-            aux: give the predictions of all decoder layers and proposals, not of the last layer alone.
-            levels: maps of the backbone, for the mask head; without them there are no masks.
-            all_masks: False gives a function of query indices in the place of the masks.
-
-        Returns:
-            ``pred_logits (L, B, N, K)`` and ``pred_boxes (L, B, N, 4)``, cxcywh in 0..1;
-            ``enc_logits (B, S, K)`` and ``enc_boxes (B, S, 4)`` where the encoder makes proposals;
-            ``pred_masks (B, N, h, w)`` where there is a mask head.
-        """
-        decode = self.compiled or type(self).decode
-        outputs, hidden, encoded = decode(self, memory, aux)
+        """As :meth:`run`, from what the encoder reads; masks need the ``levels`` of the backbone that
+        the neck does not read."""
+        memory = self.compiled.encode(self, embedded)
+        state, propose = self.queries(memory, self.head, targets)
+        predictions = self.compiled.decode(self, state, memory, aux)
+        layers = tuple(p for p in predictions if not p.name)
+        masks = None
         if self.mask_head is not None and levels:
-            make = self.mask_head if all_masks else self.mask_head.prepare
-            outputs['pred_masks'] = make(hidden, memory, encoded, levels[:-1])
-        return outputs
+            masks = self.mask_head(layers, Features(tuple(levels), embedded, memory))
+        return Outputs(
+            layers,
+            others=tuple(p for p in predictions if p.name),
+            proposals=propose() if propose is not None and aux else None,
+            masks=masks,
+            branches=state.branches,
+        )
 
-    def decode(self, memory: Memory, aux: bool) -> tuple[Outputs, Tensor, Memory]:
-        """Outputs without masks, the content (B, N, C) last read, and the encoder's memory."""
-        if self.encoder is not None:
-            memory = self.encoder(memory)
-        state, proposals = self.queries(memory, self.head)
-        predictions, hidden = self.decoder(state, memory, self.head, aux=aux)
-        outputs = {
-            'pred_logits': torch.stack([p.logits for p in predictions]),
-            'pred_boxes': torch.stack([p.box_logit for p in predictions]).sigmoid(),
-        }
-        if proposals is not None and aux:
-            every = proposals()
-            outputs['enc_logits'] = every.logits
-            outputs['enc_boxes'] = every.box_logit.sigmoid()
-        return outputs, hidden, memory
+    def encode(self, memory: Memory) -> Memory:
+        return memory if self.encoder is None else self.encoder(memory)
+
+    def decode(self, state: State, memory: Memory, aux: bool) -> list[Prediction]:
+        return self.decoder(state, memory, self.head, aux=aux)
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> one (B, C, h, w) map per level."""
+        return self.neck(self.backbone(batch_inputs)[self.unread :])
+
+    def embed(self, maps: Sequence[Tensor], samples: SampleList | None, canvas: Size) -> Memory:
+        """Join the levels into a memory, see :func:`embed_maps`; without samples nothing is padding."""
+        sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
+        return embed_maps(maps, self.position, sizes, canvas, self.compiled.cells)
+
+    # ---- the modes of a detector -----------------------------------------------------------------
 
     def _forward(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None, **wanted: bool
-    ) -> Outputs:
-        levels = self.backbone(batch_inputs)
-        canvas = (int(batch_inputs.shape[-2]), int(batch_inputs.shape[-1]))
-        memory = self.embed(self.neck_maps(levels), batch_data_samples, canvas)
-        return self.transform(memory, levels=levels, **wanted)
+        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None
+    ) -> dict[str, Tensor]:
+        return self.run(batch_inputs, batch_data_samples).tensors()
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Outputs:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
-        # Masks of matched queries alone are trained: the criterion asks for them.
-        outputs = self._forward(batch_inputs, batch_data_samples, all_masks=False)
-        return self.criterion(outputs, Targets.from_samples(batch_data_samples, self.num_classes))
+        targets = Targets.from_samples(batch_data_samples, self.num_classes)
+        return self.criterion(self.run(batch_inputs, batch_data_samples, targets), targets)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -237,54 +215,29 @@ class DETR(BaseDetector):
         """Fill ``pred_instances``: boxes xyxy in pixels of the network's input, or with ``rescale``
         of the original image. With a mask head they have ``masks`` (M, H, W), bool, and there is a
         ``pred_panoptic_seg`` if the post-processing makes one."""
-        outputs = self._forward(batch_inputs, batch_data_samples, aux=False)
-        logits, boxes = outputs['pred_logits'][-1], outputs['pred_boxes'][-1]
-        scores, labels, queries = self.postprocess(logits, boxes)
-        boxes = cxcywh_to_xyxy(boxes.float().gather(1, queries[..., None].expand(-1, -1, 4)))
-        results = []
-        for i, sample in enumerate(batch_data_samples):
-            height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
-            scale = boxes.new_tensor((width, height, width, height))
-            results.append(
-                InstanceData(bboxes=boxes[i] * scale, scores=scores[i], labels=labels[i])
-            )
-        samples = self.add_pred_to_datasample(batch_data_samples, results)
-        if 'pred_masks' in outputs:
+        outputs = self.run(batch_inputs, batch_data_samples, aux=False)
+        prediction = outputs.layers[-1]
+        found = self.postprocess(prediction.logits, prediction.boxes)
+        instances = to_instances(prediction.boxes, found, batch_data_samples, rescale)
+        samples = self.add_pred_to_datasample(batch_data_samples, instances)
+        if outputs.masks is not None:
             canvas = (int(batch_inputs.shape[-2]), int(batch_inputs.shape[-1]))
-            for i, sample in enumerate(samples):
-                self._segment(sample, outputs, i, queries[i], canvas, rescale)
+            self.mask_head.segment(
+                samples, prediction, outputs.masks, found, self.postprocess, canvas, rescale
+            )
         return samples
 
     def val_step(self, data: Mapping | Sequence) -> SampleList:
-        """Detections for evaluators and pictures, which know the names of the classes only: those of
-        the extra column of a sigmoid head (SMCA), which :meth:`predict` ranks too, are left out."""
+        """Detections for evaluators and pictures, which know the names of the classes only: columns
+        of the head beyond those, which :meth:`predict` ranks too (SMCA), are left out."""
         samples = super().val_step(data)
-        if self.head.extra_column:
-            for sample in samples:
-                instances = sample.pred_instances
-                sample.pred_instances = instances[instances.labels < self.num_classes]
+        for sample in samples:
+            instances = sample.pred_instances
+            sample.pred_instances = instances[instances.labels < self.num_classes]
         return samples
 
     def test_step(self, data: Mapping | Sequence) -> SampleList:
         return self.val_step(data)
-
-    def _segment(
-        self,
-        sample: DetDataSample,
-        outputs: Outputs,
-        image: int,
-        queries: Tensor,
-        canvas: Size,
-        rescale: bool,
-    ) -> None:
-        """Add what the masks give: instance masks, and panoptic segments where they are made."""
-        inside = sample.img_shape[:2]
-        size = sample.ori_shape[:2] if rescale else inside
-        logits, masks = outputs['pred_logits'][-1, image], outputs['pred_masks'][image]
-        sample.pred_instances.masks = self.mask_head.instances(masks[queries], canvas, inside, size)
-        if hasattr(self.postprocess, 'panoptic'):
-            segments = self.postprocess.panoptic(logits, masks, inside, size)
-            sample.pred_panoptic_seg = segments
 
     @property
     def official_root(self) -> str:

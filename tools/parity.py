@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdetr_plugin.checkpoints import from_official, to_official
-from mmdetr_plugin.criterion.targets import Targets
+from mmdetr_plugin.structures import Targets
 from mmdetr_plugin.ops.boxes import cxcywh_to_xyxy
 from mmdetr_plugin.registry import MODELS
 
@@ -156,7 +156,7 @@ def output_arrays(run: dict, spec: dict) -> Arrays:
         'aux_boxes': boxes[:-1, :, :: strides.get('aux_boxes', 1)],
     }
     if run['state'].ref is not None:
-        arrays['reference_points'] = run['state'].ref[..., :2].sigmoid()
+        arrays['reference_points'] = run['state'].ref.points().unit()
     if 'pred_masks' in outputs:
         arrays['pred_masks'] = outputs['pred_masks'][:, :: strides.get('pred_masks', 1)]
     if 'enc_logits' in outputs:
@@ -238,7 +238,7 @@ def loss_arrays(
         encoder = term.startswith('enc_')
         term = term.removeprefix('enc_')
         suffix = '_enc' if encoder else layer and f'_{layer[1:]}'
-        weight = getattr(getattr(criterion, term, None), 'loss_weight', 1.0)
+        weight = criterion.losses[term].loss_weight if term in criterion.losses else 1.0
         arrays[f'loss/{TERMS.get(term, term)}{suffix}'] = value.detach().numpy() / weight
     total = sum(value for key, value in losses.items() if 'loss' in key)
     arrays['loss_total'] = total.detach().numpy()

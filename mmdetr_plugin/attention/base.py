@@ -145,12 +145,15 @@ class GuidedAttention:
             (B, N, heads * E).
         """
         dropout = self.dropout if self.training else 0.0
+        mask = memory.key_mask
+        if state.memory_mask is not None:
+            mask = state.memory_mask if mask is None else mask & state.memory_mask
         if self.prior is None:
-            return attend(q, k, v, memory.key_mask, dropout)
+            return attend(q, k, v, mask, dropout)
         bias, shares = self.prior(state, memory)
         bias = narrow(bias, q.dtype)
-        if memory.padded:
-            bias = bias.masked_fill(memory.mask[:, None, None], -torch.inf)
+        if mask is not None:
+            bias = bias.masked_fill(~mask, -torch.inf)
         if shares is None:
             return attend(q, k, v, bias, dropout)
         sizes = [height * width for height, width in memory.shapes]

@@ -126,8 +126,8 @@ class DeformableAttention(DeformableProjections):
                 "queries that make them, for example queries.reference=dict(type='LinearReference')"
             )
         if points is None:
-            ratios = memory.valid_ratios.repeat(1, 1, state.ref.shape[-1] // 2)
-            points = state.ref.sigmoid()[:, :, None] * ratios[:, None]
+            ratios = memory.valid_ratios.repeat(1, 1, state.ref.dims // 2)
+            points = state.ref.unit()[:, :, None] * ratios[:, None]
         mask = memory.mask if memory.padded else None
         return self.sample(state.with_pos(), points, memory.tokens, mask, memory.shapes)
 

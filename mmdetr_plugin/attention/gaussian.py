@@ -12,7 +12,7 @@ from ..checkpoints.names import OFFICIAL
 from ..ops.mlp import MLP
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
-from ..structures import Memory, State
+from ..structures import LogitReference, Memory, State
 
 UNIT = 32
 """Stride, pixels, at which a steepness of 1 is a variance of 4 cells; at others in proportion."""
@@ -61,7 +61,7 @@ class GaussianPrior(nn.Module):
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
         x = self.norm(state.with_pos())
         if self.reference is not None:
-            state = replace(state, ref=self.reference.exact(x))
+            state = replace(state, ref=LogitReference(self.reference.exact(x)))
         state = state.keep(gaussian_offsets=self.offsets(x), gaussian_steepness=self.steepness(x))
         return state if self.shares is None else state.keep(shares=self.shares(x).softmax(-1))
 
@@ -82,11 +82,10 @@ class GaussianPrior(nn.Module):
                 'GaussianPrior needs a reference, got State.ref=None; set '
                 'prior.make_reference=True or choose queries that have one'
             )
-        dtype = torch.promote_types(state.ref.dtype, torch.float32)
-        pixels = state.ref[..., :2].to(dtype).sigmoid() * memory.image_wh[:, None]  # (B, N, 2)
+        pixels = state.ref.points().unit() * memory.image_wh[:, None]  # (B, N, 2)
         layout = (len(self.strides), self.num_heads, 2)
         offsets, steepness = (
-            state.carry[f'gaussian_{name}'].to(dtype).unflatten(-1, layout).movedim(1, 3).unbind(1)
+            state.carry[f'gaussian_{name}'].to(pixels.dtype).unflatten(-1, layout).movedim(1, 3).unbind(1)
             for name in ('offsets', 'steepness')
         )  # per level (B, heads, N, 2)
         biases = []

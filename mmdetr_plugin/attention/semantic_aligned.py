@@ -21,13 +21,13 @@ from .base import AttentionOp, attend, check_heads, narrow, split_heads
 
 def reference_boxes(state: State) -> Tensor:
     """(B, N, 4), cxcywh in 0..1, never in half precision."""
-    got = 0 if state.ref is None else state.ref.shape[-1]
+    got = 0 if state.ref is None else state.ref.dims
     if got != 4:
         raise ValueError(
             'semantic-aligned attention needs references with 4 coordinates, got '
             f"{got}; use queries that make boxes, for example dict(type='LearnedBoxes')"
         )
-    return state.ref.to(torch.promote_types(state.ref.dtype, torch.float32)).sigmoid()
+    return state.ref.unit()
 
 
 class SalientPoints(nn.Module):

@@ -1,6 +1,7 @@
 """Backbones (slot S1)."""
 
+from .channels import map_channels
 from .resnet import DilatedResNet
 from .timm import TimmBackbone
 
-__all__ = ['DilatedResNet', 'TimmBackbone']
+__all__ = ['DilatedResNet', 'TimmBackbone', 'map_channels']

@@ -54,6 +54,11 @@ class TimmBackbone(BaseModule):
         self.norm_eval = norm_eval
         self.channels_last = str(getattr(self.model, 'output_fmt', 'NCHW')).endswith('NHWC')
 
+    @property
+    def feature_info(self) -> Any:
+        """What timm says of the maps: channels and strides."""
+        return self.model.feature_info
+
     def init_weights(self) -> None:
         """They are those that timm made or loaded."""
 

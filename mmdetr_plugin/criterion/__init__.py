@@ -1,24 +1,22 @@
 """Slot S11: matching and losses."""
 
+from ..structures import Targets
 from .assigner import HungarianAssigner
-from .losses import (
-    BoxGIoULoss,
-    BoxL1Loss,
-    FocalClassLoss,
-    SoftmaxClassLoss,
-)
+from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
+from .matched import Matched
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
-from .targets import Targets
 
 __all__ = [
     'BoxGIoULoss',
     'BoxL1Loss',
     'FocalClassLoss',
     'HungarianAssigner',
+    'Loss',
     'MaskDiceLoss',
     'MaskFocalLoss',
+    'Matched',
     'Matches',
     'SetCriterion',
     'SoftmaxClassLoss',

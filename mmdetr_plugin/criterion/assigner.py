@@ -1,5 +1,7 @@
 """One-to-one matching of queries and objects."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +14,12 @@ from torch import Tensor
 
 from ..ops.assignment import solve
 from ..ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ..ops.precision import full_precision
 from ..registry import TASK_UTILS
-from .costs import CostInputs, MatchCost, PerImageCost, build_cost
+from ..structures.targets import USABLE
+from .costs import CostInputs, MatchCost, build_cost
 from .notices import MatchingNotices
-from .sources import Matches, Source, full_precision
-from .targets import USABLE
+from .sources import Matches, Source
 
 
 @TASK_UTILS.register_module()
@@ -150,10 +153,7 @@ class HungarianAssigner(BaseAssigner):
             size=pred.new_tensor((width, height, width, height)),
         )
         terms = [
-            cost.cost(pred_instances, gt_instances, img_meta=img_meta)
-            if isinstance(cost, PerImageCost)
-            else cost(inputs)
-            for cost in self.costs
+            cost.of_image(inputs, pred_instances, gt_instances, img_meta) for cost in self.costs
         ]
         return torch.stack(terms).sum(0).detach()
 

@@ -4,9 +4,12 @@ They take the arguments of mmdet's ``match_costs`` and give the same numbers, fo
 dimensions: predictions (..., N), objects (..., T), cost (..., N, T).
 """
 
+from __future__ import annotations
+
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -29,15 +32,23 @@ class CostInputs:
     size: Tensor | None = None  # (4,): width, height, width, height
 
 
-class MatchCost(Protocol):
+class MatchCost:
     """A weighted term; ``term`` is what a message calls it."""
 
     term: str
 
-    def __call__(self, inputs: CostInputs) -> Tensor: ...
+    @abstractmethod
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        """(..., N, T)."""
+
+    def of_image(
+        self, inputs: CostInputs, pred: InstanceData, gt: InstanceData, img_meta: dict | None
+    ) -> Tensor:
+        """(N, T) for one image, whose ``inputs`` are made of mmdet's instances."""
+        return self(inputs)
 
 
-class FocalCost:
+class FocalCost(MatchCost):
     """Focal loss of the query as the object's class, less that as background (Deformable DETR).
 
     ``eps`` keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
@@ -58,7 +69,7 @@ class FocalCost:
         return (positive - negative) * self.weight + _nan_if_nonfinite(inputs.logits)
 
 
-class SoftmaxCost:
+class SoftmaxCost(MatchCost):
     """Minus the probability of the object's class (DETR, section 3.1)."""
 
     term = 'class'
@@ -71,7 +82,7 @@ class SoftmaxCost:
         return -prob * self.weight + _nan_if_nonfinite(inputs.logits)
 
 
-class L1Cost:
+class L1Cost(MatchCost):
     """L1 distance of boxes in 0..1; ``box_format`` 'xywh' compares centres and sizes."""
 
     term = 'L1'
@@ -90,7 +101,7 @@ class L1Cost:
         return torch.cdist(pred, gt, p=1) * self.weight
 
 
-class OverlapCost:
+class OverlapCost(MatchCost):
     """Minus the IoU or generalised IoU."""
 
     def __init__(self, iou_mode: str = 'giou', weight: float = 1.0) -> None:
@@ -104,7 +115,7 @@ class OverlapCost:
         return -self.overlap(inputs.pred_xyxy, inputs.gt_xyxy) * self.weight
 
 
-class PerImageCost:
+class PerImageCost(MatchCost):
     """Any other cost of mmdet's interface, one (layer, image) after the other: slower, same result.
 
     It sees one image of size 1 x 1, so boxes in 0..1 are its pixels; scores are logits.
@@ -113,6 +124,11 @@ class PerImageCost:
     def __init__(self, cost: Any) -> None:
         self.cost = cost
         self.term = type(cost).__name__
+
+    def of_image(
+        self, inputs: CostInputs, pred: InstanceData, gt: InstanceData, img_meta: dict | None
+    ) -> Tensor:
+        return self.cost(pred, gt, img_meta=img_meta)
 
     def __call__(self, inputs: CostInputs) -> Tensor:
         lead = inputs.logits.shape[:-2]
@@ -130,7 +146,7 @@ class PerImageCost:
         return torch.stack(costs).unflatten(0, lead)
 
 
-_BATCHED = {
+_BATCHED: dict[str, type[MatchCost]] = {
     'FocalLossCost': FocalCost,
     'ClassificationCost': SoftmaxCost,
     'BBoxL1Cost': L1Cost,

@@ -1,9 +1,8 @@
-"""Losses of a set of matched queries.
+"""Losses of a set of matched queries."""
 
-Each has two faces: ``of_layers``, vectorised over decoder layers, images and objects, for our
-criterion, and mmdet's ``forward(pred, target, weight, avg_factor, reduction_override)``.
-"""
+from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,32 +11,60 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.boxes import cxcywh_to_xyxy, elementwise_giou
+from ..ops.focal import focal_of_negatives
+from ..ops.precision import full_precision
 from ..registry import MODELS
 from .distributed import mean_over_ranks
-from .sources import full_precision
+from .matched import Matched
 
 
-class SetLoss(nn.Module):
-    """mmdet's calling convention around an element-wise loss."""
+class Loss(nn.Module):
+    """A term of the criterion: ``loss(matched) -> (l,)``, weighted, for the last l of the L layers.
 
-    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+    ``matched`` offers predictions and objects of all layers and images at once, see
+    :class:`~mmdetr_plugin.criterion.matched.Matched`. (0,) leaves a branch of queries out. In a batch
+    without objects a loss must still depend on what it trains, as a sum over no pairs does.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.reduction = reduction
         self.loss_weight = loss_weight
 
+    @abstractmethod
+    def forward(self, matched: Matched) -> Tensor:
+        """The weighted loss of each layer."""
+
+
+class ElementwiseLoss(Loss):
+    """A term that is also one of mmdet's losses.
+
+    Called with a :class:`Matched` it is a term of our criterion; called with predictions and targets
+    it takes mmdet's arguments and gives mmdet's numbers.
+    """
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.reduction = reduction
+
+    @abstractmethod
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of every row or entry of ``pred``, unweighted."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def of_matched(self, matched: Matched) -> Tensor:
+        """(L,), see :class:`Loss`."""
 
     def forward(
         self,
-        pred: Tensor,
-        target: Tensor,
+        pred: Matched | Tensor,
+        target: Tensor | None = None,
         weight: Tensor | None = None,
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
         """The weighted loss; ``weight`` is per row or per entry of ``pred``."""
+        if isinstance(pred, Matched):
+            return self.of_matched(pred)
         loss = self.elementwise(full_precision(pred), target)
         if weight is not None and weight.dim() != loss.dim():
             # Weights (n, 4) of a loss (n,) are equal along a row; (n,) of a loss (n, K) spread out.
@@ -47,7 +74,7 @@ class SetLoss(nn.Module):
 
 
 @MODELS.register_module()
-class FocalClassLoss(SetLoss):
+class FocalClassLoss(ElementwiseLoss):
     """Sigmoid focal loss (Lin et al., ICCV 2017), summed over queries and classes.
 
     Labels are columns; a column that no label names (SMCA's last) is trained as never present.
@@ -68,36 +95,33 @@ class FocalClassLoss(SetLoss):
             raise ValueError('FocalClassLoss needs use_sigmoid=True; use SoftmaxClassLoss instead')
         self.alpha, self.gamma = alpha, gamma
 
-    def check_width(self, width: int, num_classes: int) -> None:
-        """Raise ValueError if the class head is too narrow."""
-        if width < num_classes:
+    def of_matched(self, matched: Matched) -> Tensor:
+        """Raises ValueError if the class head is too narrow."""
+        width = matched.logits.shape[-1]
+        if width < matched.num_classes:
             raise ValueError(
-                f'a sigmoid class head needs num_classes = {num_classes} columns, got {width}; '
-                'state num_classes once, at the model'
+                f'a sigmoid class head needs num_classes = {matched.num_classes} columns, got '
+                f'{width}; state num_classes once, at the model'
             )
-
-    def of_layers(self, logits: Tensor, query: Tensor, labels: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of logits (L, Q, K), queries (L, M) having labels (L, M), over ``num_boxes``."""
-        index = query * logits.shape[-1] + labels
-        flat = logits.flatten(1)
-        # sigmoid(-x) = 1 - sigmoid(x): with the sign of positives turned, one formula serves all.
-        loss = self._negatives(flat.scatter(1, index, -flat.gather(1, index)))
-        positives = loss.gather(1, index).sum(1)
-        total = (1 - self.alpha) * loss.sum(1) + (2 * self.alpha - 1) * positives
-        return self.loss_weight * total / num_boxes
+        flat = matched.logits.flatten(1)  # (L, Q * K)
+        index = matched.query * width + matched.labels
+        loss = focal_of_negatives(flat.scatter(1, index, -flat.gather(1, index)), self.gamma)
+        positives = loss.gather(1, index)  # (L, M)
+        if matched.trained is not None:
+            loss = loss.unflatten(1, (-1, width)).sum(-1) * matched.trained
+            positives = positives * matched.weights
+        total = (1 - self.alpha) * loss.sum(1) + (2 * self.alpha - 1) * positives.sum(1)
+        return self.loss_weight * total / matched.num_boxes
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         """(n, K) of logits (n, K) and labels (n,); a label >= K is background."""
         positive = target.unsqueeze(-1) == torch.arange(pred.shape[-1], device=pred.device)
-        loss = self._negatives(torch.where(positive, -pred, pred))
+        loss = focal_of_negatives(torch.where(positive, -pred, pred), self.gamma)
         return loss * torch.where(positive, self.alpha, 1 - self.alpha)
-
-    def _negatives(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid().pow(self.gamma) * F.softplus(logits)
 
 
 @MODELS.register_module()
-class SoftmaxClassLoss(SetLoss):
+class SoftmaxClassLoss(ElementwiseLoss):
     """Cross-entropy with a down-weighted last column, 'no object' (DETR, section 3.1).
 
     Args:
@@ -126,18 +150,19 @@ class SoftmaxClassLoss(SetLoss):
         self.sync_weight = sync_weight
         self.class_weight = None if class_weight is None else torch.as_tensor(class_weight)
 
-    def check_width(self, width: int, num_classes: int) -> None:
-        """Raise ValueError if there is no column for 'no object'."""
+    def of_matched(self, matched: Matched) -> Tensor:
+        """Raises ValueError if there is no column for 'no object'."""
+        logits, query = matched.logits, matched.query
+        width, num_classes = logits.shape[-1], matched.num_classes
         if width != num_classes + 1:
             raise ValueError(
                 f'a softmax class head needs num_classes + 1 = {num_classes + 1} columns, the last '
                 f"for 'no object', got {width}; state num_classes once, at the model"
             )
-
-    def of_layers(self, logits: Tensor, query: Tensor, labels: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of logits (L, Q, K), queries (L, M) having labels (L, M), the others none."""
-        target = query.new_full(logits.shape[:2], logits.shape[-1] - 1).scatter(1, query, labels)
+        target = query.new_full(logits.shape[:2], width - 1).scatter(1, query, matched.labels)
         weight = self._weights(logits)[target]
+        if matched.trained is not None:
+            weight = weight * matched.trained
         loss = F.cross_entropy(logits.transpose(1, 2), target, reduction='none')
         total = weight.sum(1)
         if self.sync_weight:
@@ -158,30 +183,35 @@ class SoftmaxClassLoss(SetLoss):
 
 
 @MODELS.register_module()
-class BoxL1Loss(SetLoss):
+class BoxL1Loss(ElementwiseLoss):
     """Sum of absolute differences of cxcywh boxes in 0..1."""
 
-    def of_layers(self, pred: Tensor, target: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of matched boxes, both (L, M, 4) cxcywh, over ``num_boxes``."""
-        return self.loss_weight * self.elementwise(pred, target).sum((1, 2)) / num_boxes
+    def of_matched(self, matched: Matched) -> Tensor:
+        loss = self.elementwise(matched.boxes, matched.target_boxes).sum(-1)
+        return self.loss_weight * sum_of_pairs(loss, matched)
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         return (pred - target).abs()
 
 
 @MODELS.register_module()
-class BoxGIoULoss(SetLoss):
+class BoxGIoULoss(ElementwiseLoss):
     """1 - generalised IoU (Rezatofighi et al., CVPR 2019); ``eps`` as in ``elementwise_giou``."""
 
     def __init__(self, eps: float = 0.0, loss_weight: float = 1.0, reduction: str = 'mean') -> None:
         super().__init__(reduction, loss_weight)
         self.eps = eps
 
-    def of_layers(self, pred: Tensor, target: Tensor, num_boxes: Tensor) -> Tensor:
-        """(L,) of matched boxes, both (L, M, 4) cxcywh, over ``num_boxes``."""
-        loss = self.elementwise(cxcywh_to_xyxy(pred), cxcywh_to_xyxy(target))
-        return self.loss_weight * loss.sum(1) / num_boxes
+    def of_matched(self, matched: Matched) -> Tensor:
+        boxes = cxcywh_to_xyxy(matched.boxes), cxcywh_to_xyxy(matched.target_boxes)
+        return self.loss_weight * sum_of_pairs(self.elementwise(*boxes), matched)
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         """(n,) of xyxy boxes (n, 4) in any common frame."""
         return 1 - elementwise_giou(pred, target, self.eps)
+
+
+def sum_of_pairs(loss: Tensor, matched: Matched) -> Tensor:
+    """(L, M) -> (L,): summed over the pairs that are trained, divided by ``num_boxes``."""
+    loss = loss if matched.weights is None else loss * matched.weights
+    return loss.sum(1) / matched.num_boxes

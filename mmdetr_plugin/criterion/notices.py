@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
+from ..structures.targets import DEGENERATE
 from .sources import Matches
-from .targets import DEGENERATE
 
 
 class CountedWarning:

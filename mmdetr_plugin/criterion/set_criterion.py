@@ -1,26 +1,24 @@
 """The training objective of the whole family."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.registry import Registry
 from torch import Tensor, nn
 
 from ..build import build_slot
+from ..ops.precision import no_autocast
 from ..registry import MODELS, TASK_UTILS
+from ..structures import Outputs, Targets
+from .assigner import HungarianAssigner
 from .distributed import mean_over_ranks
-from .masks import mask_losses, matched_masks
-from .sources import Matches, Source, collect_sources, full_precision
-from .targets import Targets, select
+from .losses import Loss
+from .matched import Matched, select_rows
+from .sources import Matches, Source, collect_sources
 
 Config = Mapping[str, Any]
-LOSSES = {
-    'loss_cls': 'FocalClassLoss',
-    'loss_bbox': 'BoxL1Loss',
-    'loss_iou': 'BoxGIoULoss',
-}
-Masks = Tensor | Callable[[Tensor], Tensor]
 
 
 @MODELS.register_module()
@@ -33,122 +31,134 @@ class SetCriterion(nn.Module):
     Args:
         num_classes: labels are below it; a softmax class head has one more column.
         assigner: a HungarianAssigner.
-        loss_cls: FocalClassLoss or SoftmaxClassLoss; None switches the term off.
-        loss_bbox: BoxL1Loss or None.
-        loss_iou: BoxGIoULoss or None.
-        loss_mask: MaskFocalLoss or None; trains the masks of the last layer, if there are any.
-        loss_dice: MaskDiceLoss or None; as ``loss_mask``.
-        encoder: train the proposals of a two-stage model, if there are any.
+        losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
+        encoder: train the encoder's proposals, where it makes some.
+        terms: terms may also stand beside the other arguments, e.g. ``loss_cls=dict(...)``.
     """
 
     def __init__(
         self,
         num_classes: int,
-        assigner: Config | nn.Module,
-        loss_cls: Config | None = None,
-        loss_bbox: Config | None = None,
-        loss_iou: Config | None = None,
-        loss_mask: Config | None = None,
-        loss_dice: Config | None = None,
+        assigner: Config | HungarianAssigner,
+        losses: Mapping[str, Config | nn.Module | None] | None = None,
         encoder: bool = True,
+        **terms: Config | nn.Module | None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.assigner = _part(TASK_UTILS, assigner, 'assigner', 'match', 'HungarianAssigner')
-        self.loss_cls = _part(MODELS, loss_cls, 'loss_cls', 'of_layers', LOSSES['loss_cls'])
-        self.loss_bbox = _part(MODELS, loss_bbox, 'loss_bbox', 'of_layers', LOSSES['loss_bbox'])
-        self.loss_iou = _part(MODELS, loss_iou, 'loss_iou', 'of_layers', LOSSES['loss_iou'])
-        self.loss_mask = build_slot(MODELS, loss_mask, 'criterion.loss_mask')
-        self.loss_dice = build_slot(MODELS, loss_dice, 'criterion.loss_dice')
         self.encoder = encoder
+        self.assigner = build_slot(
+            TASK_UTILS, assigner, 'criterion.assigner', contract=HungarianAssigner
+        )
+        chosen = {**(losses or {}), **terms}
+        wrong = [name for name in chosen if not name.startswith('loss')]
+        if wrong:
+            raise ValueError(
+                "names of losses must begin with 'loss' (the sum of these is trained), got "
+                f'{wrong}; rename or remove them'
+            )
+        self.losses = nn.ModuleDict(
+            {
+                name: build_slot(MODELS, cfg, f'criterion.losses.{name}', contract=Loss)
+                for name, cfg in chosen.items()
+                if cfg is not None
+            }
+        )
 
-    def forward(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+    def forward(
+        self, outputs: Outputs | Mapping[str, Tensor], targets: Targets
+    ) -> dict[str, Tensor]:
         """Weighted losses by name, and scalars to log whose names do not contain ``loss``.
 
-        The last layer's losses are ``loss_cls``, ``loss_bbox``, ``loss_iou``; those of other layers
-        begin with ``d0.``, ``d1.``, ..., those of the encoder's proposals with ``enc_``. Masks of
-        the last layer add ``loss_mask`` and ``loss_dice``.
+        The last layer's losses have the names of the terms; those of other layers begin with
+        ``d0.``, ``d1.``, ..., those of a branch of queries with its prefix (``d0.dn_``, ``dn_``),
+        those of the encoder's proposals with ``enc_``.
 
         Args:
-            outputs: ``pred_logits`` (L, B, N, K) and ``pred_boxes`` (L, B, N, 4), cxcywh in 0..1;
-                with two stages ``enc_logits`` (B, S, K) and ``enc_boxes`` (B, S, 4); with masks
-                ``pred_masks``, logits (B, N, h, w), or a function that computes those (M, h, w) of
-                the flat query indices (M,), image * N + query.
+            outputs: of the model, or a dictionary as :meth:`Outputs.tensors` gives it.
             targets: the objects of the B images.
 
         Raises:
             ValueError: a label outside [0, num_classes), or a class head of another width.
             FloatingPointError: too many steps in a row with non-finite predictions.
         """
-        device = outputs['pred_logits'].device
-        with torch.autocast(device.type, enabled=False):
-            sources = self._sources(outputs, targets)
-            matches = self.assigner.match(sources, self.num_classes)
-            num_boxes = mean_over_ranks([sum(m.objects) for m in matches], device).clamp(min=1)
-            losses = {}
-            for source, match, count in zip(sources, matches, num_boxes.unbind()):
-                losses.update(self._losses(source, match, count))
+        sources = collect_sources(Outputs.of(outputs), targets, self.encoder)
+        device = sources[0].logits.device
+        losses: dict[str, Tensor] = {}
+        with no_autocast(device):
+            matches = self._match(sources)
+            counts = normalizers(sources, matches)
+            for source, pairs, count in zip(sources, matches, counts, strict=True):
+                matched = Matched(source, pairs, count, self.num_classes)
+                for name, loss in self.losses.items():
+                    values = loss(matched)
+                    prefixes = source.prefixes[len(source.prefixes) - len(values) :]
+                    for prefix, value in zip(prefixes, values.unbind(), strict=True):
+                        losses[prefix + name] = source.branch.weight * value
             losses.update(statistics(sources[0], matches[0]))
-        if 'pred_masks' in outputs:
-            masks = outputs['pred_masks']
-            losses.update(self._mask_losses(masks, targets, matches[0], num_boxes[0]))
         return losses
 
     @torch.no_grad()
     def match(
-        self, outputs: dict[str, Tensor], targets: Targets
+        self, outputs: Outputs | Mapping[str, Tensor], targets: Targets
     ) -> dict[str, list[tuple[Tensor, Tensor]]]:
         """(queries, objects) of each image, sorted by query, by the prefix of their losses."""
-        sources = self._sources(outputs, targets)
+        sources = collect_sources(Outputs.of(outputs), targets, self.encoder)
         return {
             prefix: match.per_image(layer)
-            for source, match in zip(sources, self.assigner.match(sources, self.num_classes))
+            for source, match in zip(sources, self._match(sources), strict=True)
             for layer, prefix in enumerate(source.prefixes)
         }
 
-    def _sources(self, outputs: dict[str, Tensor], targets: Targets) -> list[Source]:
-        sources = collect_sources(outputs, targets, self.encoder)
-        if self.loss_cls is not None:
-            for source in sources:
-                self.loss_cls.check_width(source.logits.shape[-1], self.num_classes)
-        return sources
+    def _match(self, sources: Sequence[Source]) -> list[Matches]:
+        """Pairs of every source: those that are known, and a matching of the others."""
+        unknown = [source for source in sources if source.branch.pairs is None]
+        matched = iter(self.assigner.match(unknown, self.num_classes))
+        return [
+            next(matched) if source.branch.pairs is None else known_matches(source)
+            for source in sources
+        ]
 
-    def _mask_losses(
-        self, masks: Masks, targets: Targets, match: Matches, num_boxes: Tensor
-    ) -> dict[str, Tensor]:
-        chosen = {'loss_mask': self.loss_mask, 'loss_dice': self.loss_dice}
-        chosen = {name: loss for name, loss in chosen.items() if loss is not None}
-        if not chosen:
-            return {}
-        query = match.query[-1]
-        # A mask head runs under the precision of the model, unlike what follows.
-        pred = masks(query) if callable(masks) else masks.flatten(0, 1).index_select(0, query)
-        with torch.autocast(pred.device.type, enabled=False):
-            target = matched_masks(targets, match, pred.device)
-            return mask_losses(chosen, pred, target, num_boxes)
 
-    def _losses(self, source: Source, match: Matches, num_boxes: Tensor) -> dict[str, Tensor]:
-        terms = {}
-        if self.loss_cls is not None:
-            logits = full_precision(source.logits).flatten(1, 2)
-            labels = select(source.targets.padded_labels, match.target)
-            terms['loss_cls'] = self.loss_cls.of_layers(logits, match.query, labels, num_boxes)
-        boxes = full_precision(source.boxes).flatten(1, 2)  # (L, B * N, 4)
-        pred = boxes.gather(1, match.query.unsqueeze(-1).expand(-1, -1, 4))
-        gt = select(source.targets.padded_boxes, match.target)
-        for name, loss in (('loss_bbox', self.loss_bbox), ('loss_iou', self.loss_iou)):
-            if loss is not None:
-                terms[name] = loss.of_layers(pred, gt, num_boxes)
-        return {
-            prefix + name: value
-            for name, values in terms.items()
-            for prefix, value in zip(source.prefixes, values.unbind())
-        }
+def known_matches(source: Source) -> Matches:
+    """The pairs that a branch came with, the same in every layer."""
+    pairs = source.branch.pairs
+    assert pairs is not None  # the caller asks for these alone
+    layers = len(source.logits)
+    return Matches(
+        pairs.query.expand(layers, -1),
+        pairs.target.expand(layers, -1),
+        pairs.counts,
+        pairs.counts,
+        source.logits.shape[2],
+        max(source.targets.counts, default=0),
+    )
+
+
+def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[Tensor]:
+    """What the losses of every source are divided by; see ``Branch.normalizer``.
+
+    The means over processes are one exchange, whatever the branches of this process hold.
+    """
+    device = sources[0].logits.device
+    counts = [sum(match.objects) for match in matches]
+    means = mean_over_ranks(counts, device).clamp(min=1)
+    chosen = []
+    for source, match, mean in zip(sources, matches, means.unbind(), strict=True):
+        branch = source.branch
+        if branch.normalizer == 'detection':
+            mean = means[0] * branch.copies
+        elif branch.normalizer == 'process':
+            mean = torch.full_like(mean, max(sum(match.counts), 1))
+            if branch.trained is not None:
+                mean = branch.trained.flatten()[match.query[0]].sum().clamp(min=1)
+        chosen.append(mean)
+    return chosen
 
 
 @torch.no_grad()
 def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
-    """What DETR logs beside its losses, of the last layer.
+    """What DETR logs besides its losses, of the last layer.
 
     * ``class_error``: percentage of matched queries whose highest column is not their object's
       class; 100 without objects.
@@ -157,7 +167,7 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
     * ``unmatched_gt``: objects without a query.
     """
     highest = source.logits[-1].argmax(-1)  # (B, N)
-    labels = select(source.targets.padded_labels, match.target[-1:])[0]
+    labels = select_rows(source.targets.padded_labels, match.target[-1:])[0]
     correct = highest.flatten()[match.query[-1]] == labels
     found = (highest != source.logits.shape[-1] - 1).sum(1)
     return {
@@ -165,14 +175,3 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
         'cardinality_error': (found - source.targets.is_object.sum(1)).abs().float().mean(),
         'unmatched_gt': torch.full((), float(match.unmatched), device=highest.device),
     }
-
-
-def _part(registry: Registry, cfg: Config | Any | None, slot: str, face: str, ours: str) -> Any:
-    """Build a part and see that it works on all layers at once, as mmdet's do not."""
-    part = build_slot(registry, cfg, f'criterion.{slot}')
-    if part is not None and not hasattr(part, face):
-        raise ValueError(
-            f'criterion.{slot} must be a part of this package that works on all layers at once, got '
-            f"{type(part).__module__}.{type(part).__name__}; use type='mmdetr_plugin.{ours}'"
-        )
-    return part

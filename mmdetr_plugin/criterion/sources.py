@@ -1,26 +1,41 @@
 """Sets of predictions that are matched and trained alike, and their pairs with objects."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .targets import Targets
+from ..structures import Branch, Masks, Outputs, Prediction, Proposals, Targets
 
 
 @dataclass(frozen=True)
 class Source:
     """Predictions of L layers of one kind with the objects they are matched with.
 
-    ``prefixes`` has an entry per layer, which the names of its losses begin with; in ``name``, what
-    messages call a layer, {} stands for its number.
+    Groups of queries count as images: B is the number of images times that of groups.
+
+    Attributes:
+        name: what messages call a layer; {} stands for its number.
+        prefixes: for each layer, what the names of its losses begin with.
+        logits: (L, B, N, K).
+        boxes: (L, B, N, 4).
+        targets: objects of the B images.
+        branch: the run of queries.
+        extra: further predictions, (L, B, N, ...) each.
+        masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
     """
 
     name: str
     prefixes: tuple[str, ...]
-    logits: Tensor  # (L, B, N, K)
-    boxes: Tensor  # (L, B, N, 4), cxcywh in 0..1
+    logits: Tensor
+    boxes: Tensor
     targets: Targets
+    branch: Branch
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    masks: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,24 +63,76 @@ class Matches:
         ]
 
 
-def collect_sources(outputs: dict[str, Tensor], targets: Targets, encoder: bool) -> list[Source]:
-    """The decoder's layers, then a two-stage encoder's proposals if ``encoder``."""
-    logits, boxes = outputs['pred_logits'], outputs['pred_boxes']
-    prefixes = (*(f'd{layer}.' for layer in range(len(logits) - 1)), '')
-    sources = [Source('decoder layer {}', prefixes, logits, boxes, targets)]
-    if encoder and outputs.get('enc_logits') is not None:
-        sources.append(
-            Source(
-                'encoder proposals',
-                ('enc_',),
-                outputs['enc_logits'].unsqueeze(0),
-                outputs['enc_boxes'].unsqueeze(0),
-                targets.class_agnostic(),
-            )
-        )
+def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) -> list[Source]:
+    """The decoder's layers branch by branch, the detecting one first; then the encoder's proposals,
+    where there are some and ``encoder`` does not leave them out."""
+    sources: list[Source] = []
+    start = 0
+    for branch in outputs.runs():
+        rows = slice(start, start + branch.size)
+        made = [_source(outputs.layers, branch, rows, targets, outputs)]
+        made += [_source((other,), branch, rows, targets, None) for other in outputs.others]
+        sources = [*sources, *made] if branch.prefix else [*made, *sources]
+        start += branch.size
+    if encoder and outputs.proposals is not None:
+        sources.append(_proposals(outputs.proposals, targets))
     return sources
 
 
-def full_precision(tensor: Tensor) -> Tensor:
-    """float32 for anything narrower: matching and losses never run in half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _source(
+    layers: tuple[Prediction, ...],
+    branch: Branch,
+    rows: slice,
+    targets: Targets,
+    outputs: Outputs | None,
+) -> Source:
+    """One branch of predictions: all layers, or a single one that has a name of its own."""
+    name = layers[-1].name
+    prefixes = [f'd{layer}.' for layer in range(len(layers) - 1)] + [f'{name}.' if name else '']
+    called = name or 'decoder layer {}'
+    extra = set.intersection(*(set(p.extra) for p in layers))
+    masks = None
+    if outputs is not None and outputs.masks is not None and not branch.prefix:
+        masks = _masks_of_rows(outputs.masks, outputs.layers[0].logits.shape[1], rows)
+
+    def cut(tensors: list[Tensor]) -> Tensor:
+        return fold_groups(torch.stack([tensor[:, rows] for tensor in tensors]), branch.groups)
+
+    return Source(
+        name=f'{called} ({branch.prefix.rstrip("_")})' if branch.prefix else called,
+        prefixes=tuple(prefix + branch.prefix for prefix in prefixes),
+        logits=cut([p.logits for p in layers]),
+        boxes=cut([p.boxes for p in layers]),
+        targets=(branch.targets or targets).tile(branch.groups),
+        branch=branch,
+        extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
+        masks=masks if branch.groups == 1 else None,
+    )
+
+
+def fold_groups(tensor: Tensor, groups: int) -> Tensor:
+    """(L, B, groups * N, ...) -> (L, B * groups, N, ...)."""
+    return tensor if groups == 1 else tensor.unflatten(2, (groups, -1)).flatten(1, 2)
+
+
+def _masks_of_rows(masks: Masks, total: int, rows: slice) -> Callable[[Tensor], Tensor]:
+    """Masks by flat indices that count the queries of ``rows`` alone, of ``total``."""
+    number = rows.stop - rows.start
+    if number == total:
+        return masks.select
+    return lambda index: masks.select(
+        index.div(number, rounding_mode='floor') * total + index % number + rows.start
+    )
+
+
+def _proposals(proposals: Proposals, targets: Targets) -> Source:
+    made, groups = proposals.prediction, proposals.groups
+    targets = targets.class_agnostic() if proposals.class_agnostic else targets
+    return Source(
+        name='encoder proposals',
+        prefixes=('enc_',),
+        logits=fold_groups(made.logits.unsqueeze(0), groups),
+        boxes=fold_groups(made.boxes.unsqueeze(0), groups),
+        targets=targets.tile(groups),
+        branch=Branch(made.logits.shape[1], 'enc_', groups=groups),
+    )

@@ -1,13 +1,21 @@
 """Heads and post-processing (slots S10 and S12)."""
 
+from ..structures import Prediction
+from .base import Head
+from .mask_base import Features, MaskHead
 from .mask_head import AttentionMaskHead
 from .panoptic import PanopticArgmax
-from .postprocess import SigmoidTopK, SoftmaxArgmax
-from .set_head import Prediction, SetHead
+from .postprocess import Detections, PostProcess, SigmoidTopK, SoftmaxArgmax
+from .set_head import SetHead
 
 __all__ = [
     'AttentionMaskHead',
+    'Detections',
+    'Features',
+    'Head',
+    'MaskHead',
     'PanopticArgmax',
+    'PostProcess',
     'Prediction',
     'SetHead',
     'SigmoidTopK',

@@ -13,42 +13,40 @@ from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads
 from ..checkpoints.names import OFFICIAL
+from ..ops.precision import same_autocast
 from ..registry import MODELS
-from ..structures import Memory
-
-SelectMasks = Callable[[Tensor], Tensor]
-"""Masks (M, h, w) of the flat query indices (M,), image * N + query."""
+from ..structures import Masks, Memory, Prediction
+from .mask_base import Features, MaskHead
 
 
 @dataclass(frozen=True)
-class MaskInputs:
-    """What the masks of all queries of a batch are made from.
+class AttentionMasks(Masks):
+    """Masks computed from what all queries of a batch share.
 
     Attributes:
+        head: what computes them, ``head(masks, index)``.
         attention: (B * N, heads, H, W) attention maps.
         projected: (B, C, H, W), the neck's map.
         levels: the backbone's maps, coarse to fine, as wide as the convolutions they are added to.
         num_queries: N.
     """
 
+    head: Callable[[AttentionMasks, Tensor], Tensor]
     attention: Tensor
     projected: Tensor
     levels: tuple[Tensor, ...]
     num_queries: int
 
+    def select(self, index: Tensor) -> Tensor:
+        return self.head(self, index)
 
-@torch.no_grad()
-def map_channels(backbone: nn.Module) -> list[int]:
-    """Channels of a backbone's maps, found out on a small image."""
-    training = backbone.training
-    backbone.eval()
-    maps = backbone(torch.zeros(1, 3, 64, 64))
-    backbone.train(training)
-    return [x.shape[1] for x in maps]
+    def dense(self) -> Tensor:
+        index = torch.arange(len(self.attention), device=self.attention.device)
+        return self.select(index).unflatten(0, (-1, self.num_queries))
 
 
 @MODELS.register_module()
-class AttentionMaskHead(nn.Module):
+class AttentionMaskHead(MaskHead):
     """A mask per query: where it attends to, refined by a small feature pyramid.
 
     The attention of a query to the memory, softmaxed over heads and places together, stands beside
@@ -74,16 +72,15 @@ class AttentionMaskHead(nn.Module):
         level: int = -1,
         threshold: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(threshold, chunk)
         check_heads(embed_dims, num_heads)
         widths = [embed_dims // 2**i for i in range(1, len(in_channels) + 2)]
-        if chunk < 1 or widths[-1] < 1:
+        if widths[-1] < 1:
             raise ValueError(
-                'mask_head.chunk must be 1 or more and embed_dims at least '
-                f'{2 ** len(widths)}, got {chunk} and {embed_dims}; change them'
+                f'embed_dims must be at least {2 ** len(widths)} for a mask head that reads '
+                f'{len(in_channels)} maps, got {embed_dims}; change it'
             )
-        self.num_heads, self.chunk, self.level = num_heads, chunk, level
-        self.threshold = threshold
+        self.num_heads, self.level = num_heads, level
         self.query = nn.Linear(embed_dims, embed_dims)
         self.key = nn.Linear(embed_dims, embed_dims)
         widths = [embed_dims + num_heads, embed_dims + num_heads, *widths]
@@ -106,40 +103,26 @@ class AttentionMaskHead(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(
-        self, hidden: Tensor, embedded: Memory, memory: Memory, levels: Sequence[Tensor]
-    ) -> Tensor:
-        """(B, N, h, w) logits at the resolution of the finest map; arguments as in ``prepare``."""
-        index = torch.arange(hidden.shape[0] * hidden.shape[1], device=hidden.device)
-        masks = self.prepare(hidden, embedded, memory, levels)(index)
-        return masks.unflatten(0, hidden.shape[:2])
-
-    def prepare(
-        self, hidden: Tensor, embedded: Memory, memory: Memory, levels: Sequence[Tensor]
-    ) -> SelectMasks:
-        """A function that computes the masks of the queries it is asked for.
-
-        Args:
-            hidden: (B, N, C), the content that the last prediction was read from.
-            embedded, memory: the neck's maps, and what the encoder made of them.
-            levels: the backbone's maps finer than the attended one, fine to coarse.
+    def forward(self, predictions: Sequence[Prediction], features: Features) -> AttentionMasks:
+        """Masks at the resolution of the finest map, from the content of the last prediction.
 
         Raises:
             ValueError: there are more or fewer maps than ``in_channels``.
         """
+        levels, hidden = features.levels, predictions[-1].hidden
         if len(levels) != len(self.adapters):
             raise ValueError(
                 f'the mask head was built for {len(self.adapters)} maps of the backbone, got '
                 f'{len(levels)}; make backbone.out_indices and mask_head.in_channels agree'
             )
-        maps = reversed(levels)
-        inputs = MaskInputs(
-            attention=self.attention(hidden, memory.level(self.level)).flatten(0, 1),
-            projected=embedded.level(self.level).maps()[0],
-            levels=tuple(conv(x) for conv, x in zip(self.adapters, maps, strict=True)),
+        adapted = zip(self.adapters, reversed(levels), strict=True)
+        return AttentionMasks(
+            head=same_autocast(self._select, hidden.device),
+            attention=self.attention(hidden, features.memory.level(self.level)).flatten(0, 1),
+            projected=features.embedded.level(self.level).maps()[0],
+            levels=tuple(conv(x) for conv, x in adapted),
             num_queries=hidden.shape[1],
         )
-        return lambda index: self._select(inputs, index)
 
     def attention(self, hidden: Tensor, memory: Memory) -> Tensor:
         """(B, N, heads, H, W): attention to one level; heads and places of a query sum to 1."""
@@ -151,7 +134,7 @@ class AttentionMaskHead(nn.Module):
         weights = scores.flatten(2).softmax(-1)
         return weights.view_as(scores).unflatten(-1, memory.shapes[0])
 
-    def _select(self, inputs: MaskInputs, index: Tensor) -> Tensor:
+    def _select(self, inputs: AttentionMasks, index: Tensor) -> Tensor:
         parts = index.split(self.chunk)
         if torch.is_grad_enabled() and len(parts) > 1:
             masks = [checkpoint(self._masks, inputs, i, use_reentrant=False) for i in parts]
@@ -159,7 +142,7 @@ class AttentionMaskHead(nn.Module):
             masks = [self._masks(inputs, i) for i in parts]
         return torch.cat(masks)
 
-    def _masks(self, inputs: MaskInputs, index: Tensor) -> Tensor:
+    def _masks(self, inputs: AttentionMasks, index: Tensor) -> Tensor:
         image = index // inputs.num_queries
         attention = inputs.attention.index_select(0, index)
         projected = inputs.projected.index_select(0, image)
@@ -170,23 +153,6 @@ class AttentionMaskHead(nn.Module):
                 x = level.index_select(0, image) + F.interpolate(x, size=level.shape[-2:])
             x = norm(conv(x)).relu()
         return self.out(x)[:, 0]
-
-    def instances(
-        self, masks: Tensor, canvas: Sequence[int], crop: Sequence[int], size: Sequence[int]
-    ) -> Tensor:
-        """Instance masks (M, H, W), bool, of mask logits (M, h, w).
-
-        Args:
-            canvas: (height, width) that the logits cover.
-            crop: (height, width) of the image on it.
-            size: (height, width) to resize to.
-        """
-        out = []
-        for part in masks[:, None].split(self.chunk):
-            wide = F.interpolate(part.float(), size=tuple(canvas), mode='bilinear')
-            inside = wide[..., : crop[0], : crop[1]].sigmoid() > self.threshold
-            out.append(F.interpolate(inside.to(torch.uint8), size=tuple(size))[:, 0].bool())
-        return torch.cat(out)
 
     def keys(self, layout: str) -> dict[str, str] | None:
         if layout not in OFFICIAL:

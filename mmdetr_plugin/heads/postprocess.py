@@ -1,21 +1,57 @@
-"""From outputs to detections (slot S12)."""
+"""From predictions to detections (slot S12)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
+from ..ops.boxes import cxcywh_to_xyxy
 from ..registry import MODELS
 
-Detections = tuple[Tensor, Tensor, Tensor]
+
+class Detections(NamedTuple):
+    """The detections of B images, M in each."""
+
+    scores: Tensor
+    """(B, M)."""
+    labels: Tensor
+    """(B, M)."""
+    queries: Tensor
+    """(B, M), the query of each detection."""
+
+
+class PostProcess(nn.Module):
+    """Detections from the last layer's predictions."""
+
+    def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
+        """Detections of logits (B, N, K) and boxes (B, N, 4)."""
+        raise TypeError(f'{type(self).__name__} must define forward(logits, boxes)')
+
+    def panoptic(
+        self, logits: Tensor, masks: Tensor, canvas: Sequence[int], size: Sequence[int]
+    ) -> PixelData | None:
+        """Segments of one image from its mask logits; None = this post-processing makes none.
+
+        Args:
+            logits: (N, K).
+            masks: (N, h, w) logits.
+            canvas: (height, width) to which the masks are resized.
+            size: (height, width) of the result.
+        """
+        return None
 
 
 @MODELS.register_module()
-class SoftmaxArgmax(nn.Module):
+class SoftmaxArgmax(PostProcess):
     """Every query gives its best class other than no-object, in the order of the queries.
 
     Args:
-        max_per_img: keep the best so many, sorted by score; None = all, unsorted (DETR).
+        max_per_img: keep that many, the best first; None = all, unsorted (DETR).
     """
 
     def __init__(self, max_per_img: int | None = None) -> None:
@@ -23,31 +59,45 @@ class SoftmaxArgmax(nn.Module):
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Scores (B, M), labels (B, M), and the index (B, M) of the query of each.
-
-        Args:
-            logits: (B, N, K + 1), the last column being no-object.
-            boxes: (B, N, 4); only its shape counts.
-        """
+        """Detections of logits (B, N, K + 1), the last column being no-object; of the boxes only the
+        shape counts."""
         scores, labels = logits.float().softmax(-1)[..., :-1].max(-1)
         if self.max_per_img is None:
             index = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
-            return scores, labels, index
+            return Detections(scores, labels, index)
         scores, index = scores.topk(min(self.max_per_img, scores.shape[1]))
-        return scores, labels.gather(1, index), index
+        return Detections(scores, labels.gather(1, index), index)
 
 
 @MODELS.register_module()
-class SigmoidTopK(nn.Module):
-    """The best ``max_per_img`` (query, class) pairs; fewer if there are not so many."""
+class SigmoidTopK(PostProcess):
+    """The best ``max_per_img`` (query, class) pairs, or all pairs where there are fewer."""
 
     def __init__(self, max_per_img: int = 100) -> None:
         super().__init__()
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Scores (B, M), labels (B, M), and the index (B, M) of the query of each."""
+        """Detections of logits (B, N, K); of the boxes only the shape counts."""
         pairs = logits.float().sigmoid().flatten(1)
         scores, index = pairs.topk(min(self.max_per_img, pairs.shape[1]))
         width = logits.shape[-1]
-        return scores, index % width, index.div(width, rounding_mode='floor')
+        return Detections(scores, index % width, index.div(width, rounding_mode='floor'))
+
+
+def to_instances(
+    boxes: Tensor, found: Detections, samples: SampleList, rescale: bool
+) -> list[InstanceData]:
+    """mmdet's instances, boxes xyxy in pixels, of boxes (B, N, 4) of the queries.
+
+    Args:
+        rescale: in pixels of the original images, else of the network's input.
+    """
+    index = found.queries[..., None].expand(-1, -1, 4)
+    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index))
+    instances = []
+    for i, sample in enumerate(samples):
+        height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
+        pixels = boxes_xyxy[i] * boxes_xyxy.new_tensor((width, height, width, height))
+        instances.append(InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i]))
+    return instances

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..checkpoints.rows import ANY_CLASS, CLASSES, Rows
 from ..ops.mlp import MLP
-from ..ops.coordinates import clamp_logit
 from ..registry import MODELS
-from ..structures import State
+from ..structures import LogitReference, Prediction, Reference, State
+from .base import Head
 
 REFINE = ('none', 'iterative', 'look_forward_twice')
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What one decoder layer predicts.
-
-    Attributes:
-        logits: (B, N, K).
-        box_logit: (B, N, 4), (cx, cy, w, h) before the sigmoid.
-    """
-
-    logits: Tensor
-    box_logit: Tensor
-
-
 @MODELS.register_module()
-class SetHead(nn.Module):
+class SetHead(Head):
     """A linear class head and a three-layer box head, relative to the reference if there is one.
 
     Labels are 0..num_classes - 1. ``extra_column`` adds one more class column at the end: the
@@ -40,7 +26,10 @@ class SetHead(nn.Module):
     Args:
         num_layers: number of decoder layers.
         shared: one pair of heads for all layers, or one for each.
-        encoder: one more pair, the last, for the proposals of the encoder (two-stage).
+        encoder: one more pair, the last, for the proposals of the encoder (two-stage); a number: so
+            many more, one for each group of queries.
+        encoder_classes: whether that pair tells classes apart (DINO); else its column 0 tells objects
+            from background (Deformable DETR).
         refine: how the reference goes on. ``none``: it stays. ``iterative``: the box of a layer,
             detached, is the next reference (Deformable DETR, section 4.2). ``look_forward_twice``:
             the box read from the un-normed content is, and predictions add the reference before it
@@ -57,7 +46,8 @@ class SetHead(nn.Module):
         embed_dims: int = 256,
         num_layers: int = 6,
         shared: bool = True,
-        encoder: bool = False,
+        encoder: bool | int = False,
+        encoder_classes: bool = False,
         refine: str = 'none',
         extra_column: bool = False,
         eps: float | None = 1e-5,
@@ -68,6 +58,7 @@ class SetHead(nn.Module):
         if refine not in REFINE:
             raise ValueError(f'head.refine must be one of {REFINE}, got {refine!r}; change it')
         self.shared, self.encoder, self.refine, self.eps = shared, encoder, refine, eps
+        self.encoder_classes = encoder_classes
         count = (1 if shared else num_layers) + encoder
         width = num_classes + extra_column
         self.num_layers = num_layers
@@ -88,64 +79,57 @@ class SetHead(nn.Module):
                 if i == 0:
                     nn.init.constant_(boxes.layers[-1].bias[2:], wh_bias)
 
-    def box_logit(self, x: Tensor, ref: Tensor | None, branch: int) -> Tensor:
-        """(B, N, C) and a logit-space reference (B, N, 2 | 4) -> (B, N, 4) in logit space."""
-        delta = self.box_branches[branch].exact(x)
-        if ref is None:
-            return delta
-        ref = ref if self.eps is None else clamp_logit(ref, self.eps)
-        return delta + F.pad(ref, (0, 4 - ref.shape[-1]))
-
     def forward(
         self, hidden: Tensor, state: State, layer: int, predict: bool = True
-    ) -> tuple[Prediction | None, State]:
-        """Prediction of decoder layer ``layer`` and the state with its next reference.
-
-        Args:
-            hidden: (B, N, C), the content after the decoder's norm.
-            predict: False spares what only the prediction needs.
-        """
+    ) -> tuple[tuple[Prediction, ...], State]:
         branch = 0 if self.shared else layer
-        anchor = state.carry.get('anchor', state.ref)
-        box = None
-        if predict or self.refine == 'iterative':
-            box = self.box_logit(hidden, anchor, branch)
-        if self.refine == 'iterative':
+        regress = self.box_branches[branch].exact
+        twice = self.refine == 'look_forward_twice'
+        anchor = state.carry.get('anchor', state.ref) if twice else state.ref
+        delta = regress(hidden) if predict or self.refine == 'iterative' else None
+        box = None if delta is None else self._moved(anchor, delta)
+        if self.refine == 'iterative' and box is not None:
             state = replace(state, ref=box.detach())
-        elif self.refine == 'look_forward_twice':
-            ref = self.box_logit(state.content, state.ref, branch)
-            state = replace(state, ref=ref.detach()).keep(anchor=ref)
-        if not predict:
-            return None, state
-        return Prediction(self.class_branches[branch](hidden), box), state
+        elif twice:
+            if delta is None or state.content is not hidden:
+                delta = regress(state.content)
+            reference = self._moved(state.ref, delta)
+            state = replace(state, ref=reference.detach()).keep(anchor=reference)
+        if not predict or box is None:
+            return (), state
+        return (Prediction(self.class_branches[branch](hidden), box.unit(), hidden),), state
 
-    def propose_classes(self, tokens: Tensor) -> Tensor:
-        """Class logits (B, S, K) of memory tokens (B, S, C), by the head made for the encoder.
+    def _moved(self, reference: Reference | None, delta: Tensor) -> Reference:
+        return LogitReference(delta) if reference is None else reference.moved(delta, self.eps)
+
+    def propose_classes(self, tokens: Tensor, group: int = 0) -> Tensor:
+        """See :meth:`Head.propose_classes`; by the pair made for the encoder.
 
         Raises:
             ValueError: there is none.
         """
-        if not self.encoder:
+        return self.class_branches[self._proposal_branch(group)](tokens)
+
+    def propose_boxes(self, tokens: Tensor, anchors: Reference, group: int = 0) -> Reference:
+        """Boxes of memory tokens (B, S, C); an anchor at infinity makes no proposal."""
+        delta = self.box_branches[self._proposal_branch(group)].exact(tokens)
+        return anchors.moved(delta)
+
+    def _proposal_branch(self, group: int) -> int:
+        if group >= self.encoder:
+            needed = 'True' if group == 0 else f'{group + 1} or more'
             raise ValueError(
-                'queries selected from the encoder need head.encoder=True, got False; set it'
+                f'queries selected from the encoder need head.encoder={needed}, got {self.encoder}; '
+                'set it'
             )
-        return self.class_branches[-1](tokens)
-
-    def propose_boxes(self, tokens: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (B, S, 4) in logit space of memory tokens, by the head made for the encoder.
-
-        Args:
-            tokens: (B, S, C).
-            anchors: (B, S, 4), boxes in logit space; inf where a token makes no proposal.
-        """
-        return self.box_branches[-1].exact(tokens) + anchors
+        return group - self.encoder
 
     def rows(self) -> dict[str, Rows]:
-        # The pair for proposals is trained on objects of any class, in column 0.
         rows = {'class_branches.': Rows(CLASSES, self.extra_column)}
-        if self.encoder:
-            last = f'class_branches.{len(self.class_branches) - 1}.'
-            rows[last] = Rows(ANY_CLASS, self.extra_column)
+        count = len(self.class_branches)
+        for i in range(count - self.encoder, count):
+            if not self.encoder_classes:  # trained on objects of any class, in column 0
+                rows[f'class_branches.{i}.'] = Rows(ANY_CLASS, self.extra_column)
         return rows
 
     def keys(self, layout: str) -> dict[str, str | tuple[str, ...]]:

@@ -31,6 +31,12 @@ def pairwise_giou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
     return _giou(*_pairs(boxes1, boxes2), eps)
 
 
+def elementwise_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
+    """IoU of corresponding boxes, both (..., 4) xyxy: (...)."""
+    intersection, union, _ = _areas(boxes1.unbind(-1), boxes2.unbind(-1))
+    return _ratio(intersection, union, eps)
+
+
 def elementwise_giou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
     """Generalised IoU of corresponding boxes, both (..., 4) xyxy: (...).
 

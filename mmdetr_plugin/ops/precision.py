@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager:
@@ -12,3 +16,26 @@ def no_autocast(device: torch.device) -> AbstractContextManager:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+Result = TypeVar('Result')
+
+
+def same_autocast(function: Callable[..., Result], device: torch.device) -> Callable[..., Result]:
+    """``function`` under the autocast that is in force now, wherever it is called later."""
+    if not torch.amp.is_autocast_available(device.type):
+        return function
+    enabled = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type)
+
+    @wraps(function)
+    def call(*args: object) -> Result:
+        with torch.autocast(device.type, dtype=dtype, enabled=enabled):
+            return function(*args)
+
+    return call
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """float32 for anything narrower: places, matching and losses never are in half precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -19,13 +19,23 @@ class PositionEncoding(nn.Module):
     """Codes every cell of every level; optionally adds a learned embedding of the level.
 
     Args:
-        level_embed: number of levels that get an embedding of their own; 0 = none.
+        level_embed: whether levels get embeddings of their own; or their number, where it is not
+            ``num_levels``.
         at: ``attention`` adds the codes to queries and keys of every layer; ``input`` once, to the
             tokens; ``none`` nowhere (DETR, table 3).
+        num_levels: number of feature levels; the detector hands its own down.
     """
 
-    def __init__(self, embed_dims: int = 256, level_embed: int = 0, at: str = 'attention') -> None:
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        level_embed: bool | int = False,
+        at: str = 'attention',
+        num_levels: int = 1,
+    ) -> None:
         super().__init__()
+        if level_embed is True:
+            level_embed = num_levels
         if at not in PLACES:
             raise ValueError(f'position.at must be one of {PLACES}, got {at!r}; change it')
         if at == 'none' and level_embed:
@@ -89,20 +99,21 @@ class SinePosition(PositionEncoding):
         shifted_extent: read the extent off the shifted index and take the shift out last. Rounding
             then gives rows and columns that are all padding other codes, which attention masks but
             RoIAlign reads (SAM-DETR).
-        level_embed, at: see :class:`PositionEncoding`.
+        level_embed, at, num_levels: see :class:`PositionEncoding`.
     """
 
     def __init__(
         self,
         embed_dims: int = 256,
-        level_embed: int = 0,
+        level_embed: bool | int = False,
         temperature: float = 10000.0,
         offset: float = 0.0,
         eps: float = 1e-6,
         shifted_extent: bool = False,
         at: str = 'attention',
+        num_levels: int = 1,
     ) -> None:
-        super().__init__(embed_dims, level_embed, at)
+        super().__init__(embed_dims, level_embed, at, num_levels)
         if embed_dims % 4:
             raise ValueError(
                 f'embed_dims must be a multiple of 4 for sine codes, got {embed_dims}; change it'
@@ -138,17 +149,18 @@ class LearnedPosition(PositionEncoding):
 
     Args:
         max_size: number of columns and of rows; no level may have more.
-        level_embed, at: see :class:`PositionEncoding`.
+        level_embed, at, num_levels: see :class:`PositionEncoding`.
     """
 
     def __init__(
         self,
         embed_dims: int = 256,
-        level_embed: int = 0,
+        level_embed: bool | int = False,
         max_size: int = 50,
         at: str = 'attention',
+        num_levels: int = 1,
     ) -> None:
-        super().__init__(embed_dims, level_embed, at)
+        super().__init__(embed_dims, level_embed, at, num_levels)
         if at == 'none':
             raise ValueError(
                 "LearnedPosition must be added somewhere, got at='none'; use SinePosition there"
@@ -195,12 +207,13 @@ class AnchorPosition(PositionEncoding):
     def __init__(
         self,
         embed_dims: int = 256,
-        level_embed: int = 0,
+        level_embed: bool | int = False,
         axis_codes: bool = True,
         idle_line: bool = False,
         temperature: float = 10000.0,
+        num_levels: int = 1,
     ) -> None:
-        super().__init__(embed_dims, level_embed)
+        super().__init__(embed_dims, level_embed, num_levels=num_levels)
         self.temperature = temperature
         self.plane = MLP(embed_dims, embed_dims, embed_dims, 2)
         self.axis_codes = axis_codes

@@ -24,15 +24,14 @@ def reference_places(state: State, dims: int) -> Tensor:
     Raises:
         ValueError: the queries have no reference, or one with fewer coordinates.
     """
-    got = 0 if state.ref is None else state.ref.shape[-1]
+    got = 0 if state.ref is None else state.ref.dims
     if got < dims:
         raise ValueError(
             f'the query position needs references with {dims} coordinates, got {got}; '
             "choose queries that make them, e.g. queries.reference=dict(type='MLPReference') "
             "for points or queries.type='LearnedBoxes' for boxes, or another decoder.query_position"
         )
-    ref = state.ref[..., :dims]
-    return ref.to(torch.promote_types(ref.dtype, torch.float32)).sigmoid()
+    return (state.ref.points() if dims == 2 else state.ref).unit()
 
 
 class CodeProjection(nn.Module):

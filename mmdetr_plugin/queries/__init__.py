@@ -3,14 +3,19 @@
 from .anchors import AnchorQueries
 from .base import QuerySource
 from .boxes import LearnedBoxes
+from .branches import GroupQueries, HybridQueries
+from .denoising import DenoisingQueries
 from .learned import LearnedQueries, LinearReference
 from .proposals import EncoderProposals
 from .references import FixedReference, LearnedReference, MLPReference
 
 __all__ = [
     'AnchorQueries',
+    'DenoisingQueries',
     'EncoderProposals',
     'FixedReference',
+    'GroupQueries',
+    'HybridQueries',
     'LearnedBoxes',
     'LearnedQueries',
     'LearnedReference',

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from ..checkpoints.names import OFFICIAL
 from ..checkpoints.rows import QUERIES, Rows
+from ..heads.base import Head
 from ..ops.coordinates import inverse_sigmoid
 from ..positions.maps import PositionEncoding
 from ..registry import MODELS
-from ..structures import Memory, State
-from .base import QuerySource
+from ..structures import LogitReference, Memory, Reference, State, Targets
+from .base import Made, QuerySource, expand
 
 ANCHORS = ('learned', 'grid')
 
@@ -52,20 +53,23 @@ class AnchorQueries(QuerySource):
             self.register_buffer('points', grid_points(num_queries), persistent=False)
         self._position = (position,)  # in a tuple: it is a part of the detector, not of the queries
 
-    def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
-        position, batch = self._position[0], len(memory.tokens)
+    @property
+    def separable(self) -> bool:  # type: ignore[override] - it depends on the patterns
+        return self.num_patterns == 1
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         points = self.points.repeat(self.num_patterns, 1)  # (x, y) in 0..1
         content = self.patterns.weight.repeat_interleave(self.num_queries, 0)
-        content, pos, ref, spatial = (
-            None if x is None else x.expand(batch, -1, -1)
-            for x in (
-                content,
-                position.points(points),
-                inverse_sigmoid(points),
-                position.point_axes(points),
-            )
-        )
-        return State(content, pos, ref, spatial), None
+        made = self._at(points, LogitReference(inverse_sigmoid(points)), content)
+        return made.map(lambda x: expand(x, memory)), None
+
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        ref = ref.points()
+        return self._at(ref.unit(), ref, content)
+
+    def _at(self, points: Tensor, ref: Reference, content: Tensor) -> State:
+        (position,) = self._position
+        return State(content, position.points(points), ref, position.point_axes(points))
 
     def rows(self) -> dict[str, Rows]:
         # Each pattern goes with each point, so that either number changes without the other.

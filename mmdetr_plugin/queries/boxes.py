@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..checkpoints.rows import QUERIES, Rows
+from ..heads.base import Head
 from ..ops.coordinates import inverse_sigmoid
 from ..registry import MODELS
-from ..structures import Memory, State
-from .base import QuerySource
+from ..structures import LogitReference, Memory, State, Targets
+from .base import Made, QuerySource, expand
 
 
 @MODELS.register_module()
@@ -47,20 +48,29 @@ class LearnedBoxes(QuerySource):
                 xy = self.boxes.weight[:, :2]
                 xy.copy_(inverse_sigmoid(xy.uniform_(0, 1), 1e-3))
 
-    def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
-        ref = self.boxes.weight
+    @property
+    def separable(self) -> bool:  # type: ignore[override] - it depends on the patterns
+        return not self.num_patterns
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        return self._make(self.num_queries, memory), None
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        if self.num_patterns:
+            return super().first(number, memory, head)
+        return self._make(number, memory), None
+
+    def _make(self, number: int, memory: Memory) -> State:
+        ref = self.boxes.weight[:number]
         if self.fixed_xy:
             ref = torch.cat((ref[:, :2].detach(), ref[:, 2:]), -1)
-        content = ref.new_zeros(()).expand(self.num_queries, self.embed_dims)
+        content = ref.new_zeros(()).expand(number, self.embed_dims)
         if self.content is not None:
-            content = self.content.weight
+            content = self.content.weight[:number]
         if self.patterns is not None:
             content = (self.patterns.weight[:, None] + content).flatten(0, 1)
             ref = ref.repeat(self.num_patterns, 1)
-        return State(self._batch(content, memory), ref=self._batch(ref, memory)), None
-
-    def _batch(self, x: Tensor, memory: Memory) -> Tensor:
-        return x.expand(len(memory.tokens), -1, -1)
+        return State(expand(content, memory), ref=LogitReference(expand(ref, memory)))
 
     def rows(self) -> dict[str, Rows]:
         return dict.fromkeys(('boxes.', 'content.', 'patterns.'), Rows(QUERIES))

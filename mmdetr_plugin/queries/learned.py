@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..build import build_slot
 from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
+from ..heads.base import Head
 from ..ops.precision import no_autocast
 from ..registry import MODELS
-from ..structures import Memory, State
-from .base import QuerySource
+from ..structures import LogitReference, Memory, Reference, State, Targets
+from .base import Made, QuerySource, expand
 
 PLACES = ('attention', 'input')
 
@@ -45,17 +46,23 @@ class LearnedQueries(QuerySource):
         shared = {'embed_dims': embed_dims, 'num_queries': num_queries}
         self.reference = build_slot(MODELS, reference, 'queries.reference', **shared)
 
-    def forward(self, memory: Memory, head: nn.Module) -> tuple[State, None]:
-        embedding = self.embedding.weight.expand(len(memory.tokens), -1, -1)
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        return self.first(self.num_queries, memory, head)
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        embedding = expand(self.embedding.weight[:number], memory)
         if self.learned_content:
             pos, content = embedding.chunk(2, -1)
         else:
             pos, content = embedding, embedding.new_zeros(()).expand_as(embedding)
         with no_autocast(pos.device):  # places are never in half precision
-            ref = None if self.reference is None else self.reference(pos)
+            ref = None if self.reference is None else LogitReference(self.reference(pos))
         if self.at == 'input':
-            content, pos = content + pos, None
+            return State(content + pos, None, ref), None
         return State(content, pos, ref), None
+
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        return State(content, ref=None if self.reference is None else ref.points())
 
     def rows(self) -> dict[str, Rows]:
         return {'embedding.': Rows(QUERIES)}

@@ -5,52 +5,95 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..heads.set_head import Prediction, SetHead
+from ..checkpoints.rows import QUERIES, Rows
+from ..heads.base import Head
 from ..ops.coordinates import sine_point_code
 from ..registry import MODELS
-from ..structures import Memory, State
-from .base import Proposals, QuerySource
+from ..structures import LogitReference, Memory, Prediction, Proposals, Reference, State, Targets
+from .base import Made, QuerySource, expand
+
+SCORES = ('objectness', 'best_class')
+CONTENTS = ('proposal', 'learned')
 
 
 @MODELS.register_module()
 class EncoderProposals(QuerySource):
-    """The best ``num_queries`` memory tokens by the score of class column 0.
-
-    Their boxes, detached, are the references; position and content are a projection of the sine code
-    of those boxes.
+    """The best ``num_queries`` memory tokens, their boxes as references.
 
     Args:
         base_size: width and height of the anchor of a token of level 0, doubled from level to level.
+        score: what makes a token good. ``objectness``: class column 0, which all objects train;
+            ``best_class``: the largest of all classes (DINO).
+        content: where the content of a query comes from. ``proposal``: a projection of the code of
+            its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4).
+        position: make the query position by a projection of the code of the box; False leaves it to
+            ``decoder.query_position``.
+        selected_only: train the selected proposals (DINO); else those of all tokens.
+        group: number of the group of queries, for heads with several pairs for proposals.
     """
 
-    def __init__(self, num_queries: int, embed_dims: int = 256, base_size: float = 0.05) -> None:
+    def __init__(
+        self,
+        num_queries: int,
+        embed_dims: int = 256,
+        base_size: float = 0.05,
+        score: str = 'objectness',
+        content: str = 'proposal',
+        position: bool = True,
+        selected_only: bool = False,
+        group: int = 0,
+    ) -> None:
         super().__init__()
+        for name, value, known in (('score', score, SCORES), ('content', content, CONTENTS)):
+            if value not in known:
+                raise ValueError(f'queries.{name} must be one of {known}, got {value!r}; change it')
+        if content == 'proposal' and not position:
+            raise ValueError(
+                "queries.position must be True with content='proposal', which one projection makes "
+                "together; set it, or content='learned'"
+            )
         self.num_queries = num_queries
         self.embed_dims = embed_dims
         self.base_size = base_size
+        self.score = score
+        self.selected_only = selected_only
+        self.group = group
         self.output = nn.Linear(embed_dims, embed_dims)
         self.output_norm = nn.LayerNorm(embed_dims)
-        self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
-        self.position_norm = nn.LayerNorm(2 * embed_dims)
-        for linear in (self.output, self.position):
-            nn.init.xavier_uniform_(linear.weight)
+        nn.init.xavier_uniform_(self.output.weight)
+        self.content = nn.Embedding(num_queries, embed_dims) if content == 'learned' else None
+        self.position = self.position_norm = None
+        if position:
+            self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
+            self.position_norm = nn.LayerNorm(2 * embed_dims)
+            nn.init.xavier_uniform_(self.position.weight)
 
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Proposals]:
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        return self.first(self.num_queries, memory, head)
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
         anchors, valid = self.anchors(memory)
         tokens = self.output_norm(self.output(memory.tokens * valid))
-        logits = head.propose_classes(tokens)
-        index = self.best(logits)[..., None]
+        logits = head.propose_classes(tokens, self.group)
+        index = self.best(logits, number)
+
+        def select(values: Tensor) -> Tensor:
+            return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+        def propose() -> Proposals:
+            chosen = (logits, tokens, anchors)
+            if self.selected_only:
+                chosen = (select(logits), select(tokens), anchors.map(select))
+            boxes = head.propose_boxes(*chosen[1:], self.group)
+            prediction = Prediction(chosen[0], boxes.unit(), chosen[1])
+            return Proposals(prediction, self.score == 'objectness')
+
         with torch.no_grad():  # the references are detached
-            best = (x.gather(1, index.expand(-1, -1, x.shape[-1])) for x in (tokens, anchors))
-            ref = head.propose_boxes(*best)
+            ref = head.propose_boxes(select(tokens), anchors.map(select), self.group)
+        return self._queries(ref, memory), propose
 
-        def every() -> Prediction:
-            return Prediction(logits, head.propose_boxes(tokens, anchors))
-
-        return self.select(ref), every
-
-    def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Boxes (B, S, 4) in logit space, inf if unusable, and which tokens (B, S, 1) are usable.
+    def anchors(self, memory: Memory) -> tuple[LogitReference, Tensor]:
+        """A box for each of the S tokens, inf if unusable, and which tokens (B, S, 1) are usable.
 
         A token is usable if it is not padding and no coordinate of its anchor is near 0 or 1.
         """
@@ -65,18 +108,29 @@ class EncoderProposals(QuerySource):
         valid = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
         valid = valid & ~memory.mask[..., None]
         logits = (boxes / (1 - boxes)).log()
-        return logits.masked_fill(~valid, float('inf')), valid
+        return LogitReference(logits.masked_fill(~valid, float('inf'))), valid
 
-    def select(self, ref: Tensor) -> State:
-        """Queries of the boxes (B, N, 4) in logit space."""
-        code = sine_point_code(ref.sigmoid(), self.embed_dims // 2, order='xywh')
-        pos, content = self.position_norm(self.position(code)).chunk(2, -1)
-        return State(content, pos, ref)
+    def _queries(self, ref: Reference, memory: Memory) -> State:
+        content = None
+        if self.content is not None:
+            content = expand(self.content.weight[: ref.values.shape[1]], memory)
+        return self.place(ref, content, memory)
 
-    def best(self, logits: Tensor) -> Tensor:
-        """(B, N) tokens with the highest score of class column 0, of logits (B, S, K)."""
-        scores = logits[..., 0]
-        return scores.topk(min(self.num_queries, scores.shape[1]), 1).indices
+    def place(self, ref: Reference, content: Tensor | None, memory: Memory) -> State:
+        """As any source does; content None is made from the boxes."""
+        if self.position is None:
+            return State(content, ref=ref)
+        code = sine_point_code(ref.unit(), self.embed_dims // 2, order='xywh')
+        pos, made = self.position_norm(self.position(code)).chunk(2, -1)
+        return State(made if content is None else content, pos, ref)
+
+    def best(self, logits: Tensor, number: int) -> Tensor:
+        """(B, N): the ``number`` best tokens of class logits (B, S, K), or all if there are fewer."""
+        scores = logits[..., 0] if self.score == 'objectness' else logits.amax(-1)
+        return scores.topk(min(number, scores.shape[1]), 1).indices
+
+    def rows(self) -> dict[str, Rows]:
+        return {} if self.content is None else {'content.': Rows(QUERIES)}
 
     def keys(self, layout: str) -> dict[str, str]:
         if layout.startswith('mmdet'):

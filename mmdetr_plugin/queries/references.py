@@ -34,8 +34,8 @@ class LearnedReference(nn.Module):
         self.points = nn.Parameter(torch.randn(num_queries, 2))
 
     def forward(self, pos: Tensor) -> Tensor:
-        """(B, N, C), of which only B counts -> (B, N, 2)."""
-        return self.points.expand(len(pos), -1, -1)
+        """(B, N, C), of which only B and N count -> (B, N, 2)."""
+        return self.points[: pos.shape[1]].expand(len(pos), -1, -1)
 
     def rows(self) -> dict[str, Rows]:
         return {'points': Rows(QUERIES)}

@@ -5,6 +5,7 @@ from .encoder import Encoder
 from .ffn import FeedForward
 from .layers import DecoderLayer, EncoderLayer
 from .memory_adapter import FinestLevelDownsampler
+from .residuals import GatedFusion, PostNorm, PreNorm, Residual
 
 __all__ = [
     'Decoder',
@@ -13,4 +14,8 @@ __all__ = [
     'EncoderLayer',
     'FeedForward',
     'FinestLevelDownsampler',
+    'GatedFusion',
+    'PostNorm',
+    'PreNorm',
+    'Residual',
 ]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..build import build_slot
 from ..checkpoints.names import style
-from .encoder import init_transformer_
-from ..heads.set_head import Prediction, SetHead
+from ..heads.base import Head
+from .initialization import init_transformer_
 from .layers import run_layer
 from ..registry import MODELS
-from ..structures import Memory, State
+from ..structures import Memory, Prediction, State
 
 
 @MODELS.register_module()
@@ -58,22 +58,20 @@ class Decoder(nn.Module):
         return {} if name is None else {'norm.': name}
 
     def forward(
-        self, state: State, memory: Memory, head: SetHead, aux: bool = True
-    ) -> tuple[list[Prediction], Tensor]:
+        self, state: State, memory: Memory, head: Head, aux: bool = True
+    ) -> list[Prediction]:
         """Predictions after every layer, or after the last one only if not ``aux``.
 
-        The second value is the normed content (B, N, C) that the last prediction read.
+        The head may give several predictions for a layer: the last is the layer's own.
         """
         if self.adapter is not None:
             memory = self.adapter(memory)
         predictions: list[Prediction] = []
-        hidden: Tensor = state.content
         for i, layer in enumerate(self.layers):
             if self.query_position is not None:
                 state = self.query_position(state, memory, i)
             state = run_layer(layer, state, memory, i, self.with_cp)
             last = i == len(self.layers) - 1
-            hidden = self.norm(state.content)
-            prediction, state = head(hidden, state, i, predict=aux or last)
-            predictions += [] if prediction is None else [prediction]
-        return predictions, hidden
+            made, state = head(self.norm(state.content), state, i, predict=aux or last)
+            predictions += made
+        return predictions

@@ -29,7 +29,15 @@ def embed_maps(
         canvas: (height, width) of the padded batch.
         cells: pad the coarsest level to a multiple of so many cells, those before it to twice, four
             times, ... as many; 0 = as they are.
+
+    Raises:
+        ValueError: the maps are not as wide as the position codes.
     """
+    if maps[0].shape[1] != position.embed_dims:
+        raise ValueError(
+            f'the neck must give embed_dims={position.embed_dims} channels, got {maps[0].shape[1]}; '
+            'change neck.out_channels or model.embed_dims'
+        )
     device = maps[0].device
     masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], device)
     if cells:

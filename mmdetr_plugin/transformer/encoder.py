@@ -9,19 +9,10 @@ from torch import nn
 
 from ..build import build_slot
 from ..ops.mlp import MLP
+from .initialization import init_transformer_
 from .layers import run_layer
 from ..registry import MODELS
 from ..structures import Memory, State
-
-
-def init_transformer_(module: nn.Module) -> None:
-    """Xavier for every matrix, then what the parts ask for (DETR, appendix A.4)."""
-    for parameter in module.parameters():
-        if parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter)
-    for child in module.modules():
-        if hasattr(child, 'init_weights_'):
-            child.init_weights_()
 
 
 @MODELS.register_module()
@@ -35,6 +26,7 @@ class Encoder(nn.Module):
             alone (DETR, table 3). Row-column attention reads its own codes all the same.
         position_scale: multiply the position codes in each layer by a perceptron of the tokens, one
             for all layers (DAB-DETR's code).
+        norm: end with a norm of the tokens, as layers with ``PreNorm`` need (UP-DETR).
         with_cp: keep of each layer its input alone and compute the rest again for the backward pass:
             less memory, more time, the same gradients.
     """
@@ -45,6 +37,7 @@ class Encoder(nn.Module):
         layer: Mapping,
         with_position: bool = True,
         position_scale: bool = False,
+        norm: bool = False,
         with_cp: bool = False,
         embed_dims: int = 256,
         dropout: float = 0.1,
@@ -63,6 +56,7 @@ class Encoder(nn.Module):
             build_slot(MODELS, cfg, 'encoder.layer', layer=i, **shared) for i in range(num_layers)
         )
         self.position_scale = MLP(embed_dims, embed_dims, embed_dims, 2) if position_scale else None
+        self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
         init_transformer_(self)
 
     def forward(self, memory: Memory) -> Memory:
@@ -73,7 +67,7 @@ class Encoder(nn.Module):
                 state = replace(state, pos=memory.pos * self.position_scale(state.content))
             state = run_layer(layer, state, memory, i, self.with_cp)
             memory = replace(memory, tokens=state.content)
-        return memory
+        return replace(memory, tokens=self.norm(memory.tokens))
 
     def keys(self, layout: str) -> dict[str, str]:
         return {'position_scale.': 'query_scale.'}

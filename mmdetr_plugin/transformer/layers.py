@@ -1,4 +1,4 @@
-"""Transformer layers: residual, dropout and norm around the ops (post-norm, as all of the family)."""
+"""Transformer layers: attention ops and a feed-forward part, each inside its residual."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import AttentionOp
 from ..build import build_slot
-from ..ops.dropout import Dropout
 from ..registry import MODELS
 from ..structures import Memory, State
+from .residuals import Residual
 
 DEFAULT_FFN = {'type': 'FeedForward'}
-
-
-class Residual(nn.Module):
-    """x -> norm(x + dropout(update))."""
-
-    def __init__(self, embed_dims: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = Dropout(dropout)
-        self.norm = nn.LayerNorm(embed_dims)
-
-    def forward(self, x: Tensor, update: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(update))
+DEFAULT_RESIDUAL = {'type': 'PostNorm'}
 
 
 def run_layer(
@@ -50,24 +39,34 @@ class TransformerLayer(nn.Module):
     Args:
         ops: configs of the ops by name, in the order in which they run.
         ffn: config of the feed-forward part; None leaves it out (DETR, table 4).
+        residual: config of what joins a step with its input.
+        residuals: other configs for single steps, by the name of the op or ``ffn``.
     """
 
     def __init__(
         self,
         ops: Mapping[str, Mapping | None],
         ffn: Mapping | None,
-        embed_dims: int,
-        dropout: float,
-        layer: int,
+        residual: Mapping,
+        residuals: Mapping[str, Mapping],
+        **shared: int | float,
     ) -> None:
         super().__init__()
         self.op_names = tuple(name for name, cfg in ops.items() if cfg is not None)
-        shared = {'embed_dims': embed_dims, 'dropout': dropout, 'layer': layer}
+        steps = (*self.op_names, *(('ffn',) if ffn is not None else ()))
+        unknown = sorted(set(residuals) - set(steps))
+        if unknown:
+            raise ValueError(
+                f'residuals must name steps of the layer, {list(steps)}, got {unknown}; rename them'
+            )
         for name in self.op_names:
-            self.add_module(name, build_slot(MODELS, ops[name], name, **shared))
-            self.add_module(f'{name}_out', Residual(embed_dims, dropout))
+            op = build_slot(MODELS, ops[name], name, contract=AttentionOp, **shared)
+            self.add_module(name, op)
         self.ffn = build_slot(MODELS, ffn, 'ffn', **shared)
-        self.ffn_out = None if ffn is None else Residual(embed_dims, dropout)
+        for name in steps:
+            cfg = residuals.get(name, residual)
+            out = build_slot(MODELS, cfg, f'residuals.{name}', contract=Residual, **shared)
+            self.add_module(f'{name}_out', out)
 
     def ops(self) -> list[AttentionOp]:
         return [getattr(self, name) for name in self.op_names]
@@ -75,12 +74,19 @@ class TransformerLayer(nn.Module):
     def forward(self, state: State, memory: Memory, layer: int) -> State:
         for op in self.ops():
             state = op.prepare(state, memory, layer)
-        for name, op in zip(self.op_names, self.ops(), strict=True):
-            update = op(state, memory, layer)
-            state = replace(state, content=getattr(self, f'{name}_out')(state.content, update))
+        for name in self.op_names:
+            residual = getattr(self, f'{name}_out')
+            entering = replace(state, content=residual.enter(state.content))
+            update = self.attend(name, entering, memory, layer)
+            state = replace(state, content=residual(state.content, update))
         if self.ffn is None:
             return state
-        return replace(state, content=self.ffn_out(state.content, self.ffn(state.content)))
+        update = self.ffn(self.ffn_out.enter(state.content))
+        return replace(state, content=self.ffn_out(state.content, update))
+
+    def attend(self, name: str, state: State, memory: Memory, layer: int) -> Tensor:
+        """(B, N, C): what the op ``name`` adds to the content."""
+        return getattr(self, name)(state, memory, layer)
 
 
 @MODELS.register_module()
@@ -91,11 +97,14 @@ class EncoderLayer(TransformerLayer):
         self,
         self_attn: Mapping | None,
         ffn: Mapping | None = DEFAULT_FFN,
+        residual: Mapping = DEFAULT_RESIDUAL,
+        residuals: Mapping[str, Mapping] = {},
         embed_dims: int = 256,
         dropout: float = 0.1,
         layer: int = 0,
     ) -> None:
-        super().__init__({'self_attn': self_attn}, ffn, embed_dims, dropout, layer)
+        shared = {'embed_dims': embed_dims, 'dropout': dropout, 'layer': layer}
+        super().__init__({'self_attn': self_attn}, ffn, residual, residuals, **shared)
 
     def keys(self, layout: str) -> dict[str, str]:
         if layout.startswith('mmdet'):
@@ -121,12 +130,22 @@ class DecoderLayer(TransformerLayer):
         cross_attn: Mapping,
         self_attn: Mapping | None = {'type': 'SelfAttention'},
         ffn: Mapping | None = DEFAULT_FFN,
+        residual: Mapping = DEFAULT_RESIDUAL,
+        residuals: Mapping[str, Mapping] = {},
         embed_dims: int = 256,
         dropout: float = 0.1,
         layer: int = 0,
     ) -> None:
         ops = {'self_attn': self_attn, 'cross_attn': cross_attn}
-        super().__init__(ops, ffn, embed_dims, dropout, layer)
+        shared = {'embed_dims': embed_dims, 'dropout': dropout, 'layer': layer}
+        super().__init__(ops, ffn, residual, residuals, **shared)
+
+    def attend(self, name: str, state: State, memory: Memory, layer: int) -> Tensor:
+        """As any layer does; groups of queries attend among themselves only (Group DETR)."""
+        if name != 'self_attn' or state.groups == 1:
+            return super().attend(name, state, memory, layer)
+        update = super().attend(name, state.grouped(), memory, layer)
+        return update.unflatten(0, (-1, state.groups)).flatten(1, 2)
 
     def keys(self, layout: str) -> dict[str, str]:
         if layout.startswith('mmdet'):

@@ -25,7 +25,7 @@ from models import NUM_CLASSES, samples
 from small import ROOT
 from torch import Tensor, nn
 
-from mmdetr_plugin.criterion.targets import Targets
+from mmdetr_plugin.structures import Targets
 from mmdetr_plugin.registry import MODELS
 
 PEERS = {

@@ -1,19 +1,15 @@
-"""The two values that travel through every variant, and nothing else does.
-
-``Memory`` is the image side (tokens of all feature levels), ``State`` the query side. Both are
-immutable: a step returns a changed copy made with :func:`dataclasses.replace`.
-"""
+"""The image side: tokens of all feature levels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from .ops.coordinates import stretch
+from ..ops.coordinates import stretch
 
 Shapes = tuple[tuple[int, int], ...]
 
@@ -86,6 +82,20 @@ class Memory:
             for part, shape in zip(self.tokens.split(sizes, 1), self.shapes, strict=True)
         ]
 
+    def with_maps(self, maps: Sequence[Tensor]) -> Memory:
+        """The same memory with the tokens of one (B, C, H, W) map per level.
+
+        Raises:
+            ValueError: the maps do not have the sizes of the levels.
+        """
+        shapes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps)
+        if shapes != self.shapes:
+            raise ValueError(
+                f'maps must have the sizes of the feature levels, {self.shapes}, got {shapes}; '
+                'give one map per level, fine to coarse'
+            )
+        return replace(self, tokens=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1))
+
     def masks(self) -> list[Tensor]:
         """Padding mask as one (B, H, W) bool map per level."""
         sizes = [h * w for h, w in self.shapes]
@@ -108,41 +118,3 @@ class Memory:
     def centres(self) -> Tensor:
         """(B, S, L, 2): :meth:`places` in the unit square of every padded level."""
         return self.places()[:, :, None] * self.valid_ratios[:, None]
-
-
-@dataclass(frozen=True)
-class State:
-    """Object queries between two layers.
-
-    Attributes:
-        content: (B, N, C).
-        pos: (B, N, C) query position, or None.
-        ref: (B, N, 2 | 4) reference point or box (cx, cy, w, h) in logit space, or None.
-        spatial: (B, N, C) code of the reference that cross-attention compares with the position
-            codes of the memory (Conditional DETR, section 3.3); codes of x and y side by side, (B,
-            N, 2 C), for row-column attention; a function of the content where that is read as it
-            enters cross-attention; or None.
-        points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
-            Given for memory tokens; deformable attention derives those of object queries from
-            ``ref``.
-        self_mask: bool, broadcastable to (B, heads, N, N), True = attend; None = all to all.
-        groups: number of equal query groups that are matched separately.
-        carry: what an attention op keeps from one call to a later one.
-    """
-
-    content: Tensor
-    pos: Tensor | None = None
-    ref: Tensor | None = None
-    spatial: Tensor | Callable[[Tensor], Tensor] | None = None
-    points: Tensor | None = None
-    self_mask: Tensor | None = None
-    groups: int = 1
-    carry: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def with_pos(self) -> Tensor:
-        """Content plus query position, where there is one."""
-        return self.content if self.pos is None else self.content + self.pos
-
-    def keep(self, **tensors: Tensor) -> State:
-        """A copy that also carries ``tensors``."""
-        return replace(self, carry={**self.carry, **tensors})

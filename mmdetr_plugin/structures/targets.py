@@ -1,5 +1,7 @@
 """Ground truth of a batch, kept on its device."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -42,7 +44,7 @@ class Targets:
             )
 
     @classmethod
-    def from_samples(cls, data_samples: SampleList, num_classes: int) -> 'Targets':
+    def from_samples(cls, data_samples: SampleList, num_classes: int) -> Targets:
         """Read ``gt_instances`` (boxes xyxy in pixels) and ``img_shape`` (h, w), without padding.
 
         Raises:
@@ -111,9 +113,28 @@ class Targets:
                 "set model.num_classes to the data set's number of classes"
             )
 
-    def class_agnostic(self) -> 'Targets':
+    def class_agnostic(self) -> Targets:
         """The same objects, all of class 0: what two-stage proposals are trained on."""
         return replace(self, labels=tuple(torch.zeros_like(labels) for labels in self.labels))
+
+    def repeat(self, times: int) -> Targets:
+        """Every image's list of objects, ``times`` times in a row (H-DETR, section 3.2)."""
+        return replace(
+            self,
+            labels=tuple(labels.repeat(times) for labels in self.labels),
+            boxes=tuple(boxes.repeat(times, 1) for boxes in self.boxes),
+            masks=(),
+        )
+
+    def tile(self, groups: int) -> Targets:
+        """Every image ``groups`` times in a row: one for each of its groups of queries."""
+        if groups == 1:
+            return self
+        copies = {
+            name: tuple(value for value in getattr(self, name) for _ in range(groups))
+            for name in ('labels', 'boxes', 'image_names', 'masks')
+        }
+        return replace(self, **copies)
 
 
 def _canvas(data_samples: SampleList) -> tuple[int, int]:
@@ -128,9 +149,3 @@ def _image_name(metainfo: dict) -> str:
         if metainfo.get(key) is not None:
             return str(metainfo[key])
     return 'without a name'
-
-
-def select(padded: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``padded`` (B, T, ...) at the flat positions ``index`` (L, M): (L, M, ...)."""
-    rows = padded.flatten(0, 1).index_select(0, index.flatten())
-    return rows.unflatten(0, index.shape)

@@ -1,0 +1,24 @@
+"""ImageNet weights of the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+
+from torch import nn
+
+
+@contextmanager
+def missing_weights_explained(backbone: nn.Module) -> Iterator[None]:
+    """While open, weights that cannot be read raise a RuntimeError that says what to do."""
+    try:
+        yield
+    except (URLError, OSError) as error:
+        source = (getattr(backbone, 'init_cfg', None) or {}).get('checkpoint')
+        raise RuntimeError(
+            f'the backbone needs its ImageNet weights, but {source} could not be read ({error}); '
+            'if this machine is offline, copy the file here and set '
+            'model.backbone.init_cfg.checkpoint=FILE, or model.backbone.init_cfg=None to start '
+            'from random weights'
+        ) from error

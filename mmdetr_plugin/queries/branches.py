@@ -1,0 +1,171 @@
+"""Further queries for training that share everything with the detecting ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..build import build_slot
+from ..heads.base import Head
+from ..registry import MODELS
+from ..structures import Branch, Memory, Prediction, Proposals, State, Targets
+from ..structures.state import join
+from .base import Made, MakeProposals, QuerySource
+
+
+def build_source(cfg: Mapping[str, Any], number: int, slot: str, **shared: Any) -> QuerySource:
+    """The source ``cfg`` with ``number`` queries, one row of its parameters for each.
+
+    Raises:
+        ValueError: ``cfg`` does not state its own number, or its queries are not row by row.
+    """
+    if 'num_queries' not in cfg:
+        raise ValueError(f"slot '{slot}' must state num_queries, got {sorted(cfg)}; add it")
+    args = {**cfg, 'num_queries': number}
+    source = build_slot(MODELS, args, slot, contract=QuerySource, **shared)
+    if not source.separable:
+        raise ValueError(
+            f"the queries of slot '{slot}' must stand row by row in its parameters, which those of "
+            f'{type(source).__name__} with patterns do not; use one pattern, or separate=True'
+        )
+    return source
+
+
+@MODELS.register_module()
+class HybridQueries(QuerySource):
+    """One-to-one queries and, when losses are computed, one-to-many queries (H-DETR, section 3.2).
+
+    Both come from one source, the one-to-many ones after the others; the two do not see each other.
+
+    Args:
+        queries: config of the source, whose ``num_queries`` is that of the one-to-one queries.
+        num_many: number of one-to-many queries.
+        repeats: how often each object is given to them.
+        loss_weight: of their losses.
+        prefix: what the names of their losses begin with.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping,
+        num_many: int = 1500,
+        repeats: int = 6,
+        loss_weight: float = 1.0,
+        prefix: str = 'many_',
+    ) -> None:
+        super().__init__()
+        self.num_one = queries.get('num_queries', 0)
+        self.num_many = num_many
+        self.repeats = repeats
+        self.loss_weight = loss_weight
+        self.prefix = prefix
+        self.queries = build_source(queries, self.num_one + num_many, 'queries.queries')
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        if targets is None:
+            return self.first(self.num_one, memory, head)
+        state, proposals = self.queries(memory, head, targets)
+        number = state.content.shape[1]
+        if number <= self.num_one:
+            raise ValueError(
+                f'one-to-many training needs more than {self.num_one} queries, got {number}: images '
+                'must have as many tokens; use larger images or fewer queries'
+            )
+        many = torch.arange(number, device=state.content.device) >= self.num_one
+        branches = (
+            Branch(self.num_one),
+            Branch(
+                number - self.num_one,
+                self.prefix,
+                targets=targets.repeat(self.repeats),
+                weight=self.loss_weight,
+            ),
+        )
+        mask = (many[:, None] == many)[None, None]
+        return replace(state, self_mask=mask, branches=branches), proposals
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        return self.queries.first(min(number, self.num_one), memory, head)
+
+    def place(self, *args: Any) -> State:
+        return self.queries.place(*args)
+
+
+@MODELS.register_module()
+class GroupQueries(QuerySource):
+    """Several groups of queries when losses are computed, the first of which detects (Group DETR).
+
+    Every group is matched with all objects by itself. Groups do not see each other.
+
+    Args:
+        queries: config of a group.
+        groups: number of groups.
+        separate: a source of its own for each group, as selection from the encoder needs, where each
+            group selects with its own proposals (LW-DETR); the head then has ``encoder=groups``.
+            False: one source with that many times the queries.
+    """
+
+    def __init__(self, queries: Mapping, groups: int = 11, separate: bool = False) -> None:
+        super().__init__()
+        if groups < 1:
+            raise ValueError(f'queries.groups must be 1 or more, got {groups}; change it')
+        self.groups = groups
+        self.num_queries = queries.get('num_queries', 0)
+        slot = 'queries.queries'
+        if separate:
+            made = [
+                build_slot(MODELS, queries, slot, contract=QuerySource, group=i)
+                for i in range(groups)
+            ]
+            self.queries = nn.ModuleList(made)
+        else:
+            self.queries = build_source(queries, groups * self.num_queries, slot)
+        self.separate = separate
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        if targets is None:
+            return self._detecting(memory, head)
+        if self.separate:
+            state, proposals = self._separate(memory, head, targets)
+        else:
+            state, proposals = self.queries(memory, head, targets)
+        branch = Branch(state.content.shape[1], groups=self.groups)
+        return replace(state, groups=self.groups, branches=(branch,)), proposals
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        source = self.queries[0] if self.separate else self.queries
+        return source.first(number, memory, head)
+
+    def _detecting(self, memory: Memory, head: Head) -> Made:
+        if self.separate:
+            return self.queries[0](memory, head)
+        return self.queries.first(self.num_queries, memory, head)
+
+    def _separate(self, memory: Memory, head: Head, targets: Targets) -> Made:
+        made = [source(memory, head, targets) for source in self.queries]
+        state = made[0][0]
+        for other, _ in made[1:]:
+            state = join(state, other)
+        proposals = [propose for _, propose in made if propose is not None]
+        return state, _joined_proposals(proposals) if proposals else None
+
+    def place(self, *args: Any) -> State:
+        return (self.queries[0] if self.separate else self.queries).place(*args)
+
+
+def _joined_proposals(proposals: list[MakeProposals]) -> MakeProposals:
+    """The proposals of all groups side by side, each matched by itself."""
+
+    def propose() -> Proposals:
+        made = [one() for one in proposals]
+        logits, boxes = (
+            torch.cat([getattr(one.prediction, name) for one in made], 1)
+            for name in ('logits', 'boxes')
+        )
+        return Proposals(Prediction(logits, boxes), made[0].class_agnostic, len(made))
+
+    return propose

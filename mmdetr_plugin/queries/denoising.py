@@ -1,0 +1,192 @@
+"""Denoising training: further queries that are noised objects (DN-DETR; DINO, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..build import build_slot
+from ..checkpoints.rows import CLASSES, Rows
+from ..heads.base import Head
+from ..ops.coordinates import inverse_sigmoid, sine_point_code
+from ..ops.mlp import MLP
+from ..registry import MODELS
+from ..structures import Branch, LogitReference, Memory, Reference, State, Targets
+from ..structures.state import join
+from .base import Made, QuerySource
+from .noise import NoiseDraws, NoiseLayout, noised_centres, noised_corners
+
+
+@MODELS.register_module()
+class DenoisingQueries(QuerySource):
+    """Queries of any source and, when losses are computed, noised objects before them.
+
+    A noised query has an embedding of its (perhaps replaced) label as content and its noised box as
+    reference; it is trained to predict the object it was made from, without a matching. Groups of
+    them do not see each other, and the queries of the source do not see them.
+
+    Args:
+        queries: config of the source.
+        groups: number of groups, each of all objects; None: as many as ``num_denoising`` allows.
+        num_denoising: noised objects of an image (positives only), at least one group.
+        label_noise: probability that a label is replaced by one of all classes.
+        box_noise: share of a box's size by which it is changed.
+        contrastive: groups also have negatives, noised more, which are trained as background, and
+            noise moves corners in the place of centres and sides.
+        unknown: a further row of the label embedding is added to the content of the source's queries,
+            which have no label (DN-DETR).
+        indicator: the last channel of every content says whether the query is noised (DN-DETR).
+        position: make the position of noised queries from the code of their boxes by a perceptron,
+            for sources whose queries have a position that does not follow from the reference.
+        train_padding: whether places without an object are trained as background (DINO).
+        normalizer: what the losses are divided by, see :class:`~mmdetr_plugin.structures.Branch`:
+            ``process`` in DN-DETR, ``detection`` in DINO.
+        eps: references are kept this far from 0 and 1.
+        prefix: what the names of the losses begin with.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping,
+        num_classes: int,
+        embed_dims: int = 256,
+        groups: int | None = None,
+        num_denoising: int = 100,
+        label_noise: float = 0.2,
+        box_noise: float = 0.4,
+        contrastive: bool = False,
+        unknown: bool = False,
+        indicator: bool = False,
+        position: bool = False,
+        train_padding: bool = False,
+        normalizer: str = 'process',
+        eps: float = 1e-3,
+        prefix: str = 'dn_',
+    ) -> None:
+        super().__init__()
+        self.queries = build_slot(MODELS, queries, 'queries.queries', contract=QuerySource)
+        self.num_classes = num_classes
+        self.groups = groups
+        self.num_denoising = num_denoising
+        self.label_noise, self.box_noise = label_noise, box_noise
+        self.contrastive = contrastive
+        self.unknown, self.indicator = unknown, indicator
+        self.train_padding = train_padding
+        self.normalizer = normalizer
+        self.eps = eps
+        self.prefix = prefix
+        self.labels = nn.Embedding(num_classes + 1, embed_dims - indicator)
+        self.position = MLP(2 * embed_dims, embed_dims, embed_dims, 2) if position else None
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        state, proposals = self.queries(memory, head, targets)
+        state = self._unlabelled(state)
+        if targets is None:
+            return state, proposals
+        # The same parameters get a gradient whatever the objects are, as DDP needs.
+        state = replace(state, content=state.content + 0 * self.labels.weight[0, 0])
+        layout = NoiseLayout(targets, self._number_of_groups(targets), self.contrastive)
+        noised = self._noised(layout, self.draw(layout), memory, state)
+        return self._joined(noised, state, layout), proposals
+
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        state, proposals = self.queries.first(number, memory, head)
+        return self._unlabelled(state), proposals
+
+    def draw(self, layout: NoiseLayout) -> NoiseDraws:
+        """The random numbers of a batch; apart from what is made of them, so that they can be given."""
+        batch = len(layout.targets.counts)
+        return NoiseDraws.random(batch, layout.size, self.num_classes, layout.number.device)
+
+    def _number_of_groups(self, targets: Targets) -> int:
+        if self.groups is not None:
+            return self.groups
+        return max(self.num_denoising // max(*targets.counts, 1), 1)
+
+    def _unlabelled(self, state: State) -> State:
+        """The source's queries with a content that says that nothing is known of their label."""
+        content = state.content
+        width = self.labels.embedding_dim + self.indicator
+        if content.shape[-1] < width:  # a source that leaves the indicator out
+            content = F.pad(content, (0, width - content.shape[-1]))
+        if self.unknown:
+            content = content + F.pad(self.labels.weight[-1], (0, self.indicator))
+        return replace(state, content=content)
+
+    def _noised(
+        self, layout: NoiseLayout, draws: NoiseDraws, memory: Memory, like: State
+    ) -> State:
+        """The noised queries; a place without an object has content 0 and the middle of the image."""
+        targets = layout.targets
+        boxes = layout.copies(targets.padded_boxes).to(memory.tokens.dtype)
+        if self.contrastive:
+            boxes = noised_corners(boxes, draws, self.box_noise, layout.is_negative)
+        else:
+            boxes = noised_centres(boxes, draws, self.box_noise)
+        labels = layout.copies(targets.padded_labels.clamp(0, self.num_classes - 1))
+        labels = torch.where(draws.label < self.label_noise, draws.new_label, labels)
+        present = layout.copies(targets.is_present)[..., None]
+        content = F.pad(self.labels(labels), (0, self.indicator), value=1.0)
+        ref = LogitReference(inverse_sigmoid(boxes, self.eps).masked_fill(~present, 0.0))
+        state = self.queries.place(ref, content.masked_fill(~present, 0.0), memory)
+        if self.position is not None:
+            code = sine_point_code(ref.unit(), self.labels.embedding_dim + self.indicator >> 1)
+            state = replace(state, pos=self.position(code))
+        if like.pos is not None and state.pos is None:
+            raise ValueError(
+                'noised queries need a position as the queries of the source have one, got none; set '
+                'queries.position=True'
+            )
+        return replace(state, ref=self._as(like.ref, ref if state.ref is None else state.ref))
+
+    @staticmethod
+    def _as(like: Reference | None, ref: Reference) -> Reference | None:
+        """``ref`` with as many coordinates as ``like``."""
+        if like is None:
+            return None
+        return ref.points() if like.dims == 2 else ref
+
+    def _joined(self, noised: State, state: State, layout: NoiseLayout) -> State:
+        joined = join(noised, state)
+        targets = layout.targets
+        dropped = layout.copies(targets.is_present & ~targets.is_object)  # boxes without an area
+        trained = ~dropped
+        if not self.train_padding:
+            trained = trained & layout.copies(targets.is_present)
+        branch = Branch(
+            layout.size,
+            self.prefix,
+            pairs=layout.pairs(),
+            trained=trained,
+            normalizer=self.normalizer,
+            copies=layout.groups,
+        )
+        mask = self._mask(layout.group, state)
+        return replace(joined, self_mask=mask, branches=(branch, *state.runs()))
+
+    @staticmethod
+    def _mask(group: Tensor, state: State) -> Tensor:
+        """(1, 1, N, N): groups see themselves and the detecting queries, which do not see them."""
+        number = state.content.shape[1]
+        detecting = torch.zeros(number, dtype=torch.bool, device=group.device)
+        start = 0
+        for run in state.runs():
+            if not run.prefix:
+                detecting[start : start + run.size // run.groups] = True
+            start += run.size
+        inner = state.attended()
+        if inner is None:
+            inner = torch.ones(1, 1, number, number, dtype=torch.bool, device=group.device)
+        upper = torch.cat(
+            (group[:, None] == group, detecting.expand(len(group), -1)), 1
+        )
+        lower = F.pad(inner.expand(*inner.shape[:2], number, number), (len(group), 0))
+        upper = upper.expand(*lower.shape[:2], -1, -1)
+        return torch.cat((upper, lower), 2)
+
+    def rows(self) -> dict[str, Rows]:
+        return {'labels.': Rows(CLASSES, 1)}

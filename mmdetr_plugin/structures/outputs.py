@@ -1,0 +1,138 @@
+"""What the model predicts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .state import Branch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one decoder layer, or the encoder, predicts for N queries or tokens.
+
+    Attributes:
+        logits: (B, N, K).
+        boxes: (B, N, 4), cxcywh in 0..1 of the unpadded image.
+        hidden: (B, N, C), the content from which they were read.
+        extra: further tensors (B, N, ...) for losses that know their names.
+        name: of a prediction that is not the layer's own; its losses begin with it.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    hidden: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    name: str = ''
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the encoder proposes.
+
+    Attributes:
+        prediction: of every token, or of the selected ones.
+        class_agnostic: whether class column 0 says "an object" and the other columns mean nothing.
+        groups: number of equal parts that are matched separately.
+    """
+
+    prediction: Prediction
+    class_agnostic: bool = False
+    groups: int = 1
+
+
+class Masks:
+    """Masks of the queries, computed for those that are asked for."""
+
+    @abstractmethod
+    def select(self, index: Tensor) -> Tensor:
+        """(M, h, w) logits of the flat query indices (M,), image * N + query."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """(B, N, h, w) logits."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Everything that a forward pass gives.
+
+    Attributes:
+        layers: the predictions of the decoder's layers, in their order, of all queries.
+        others: further predictions of layers (see ``Prediction.name``).
+        proposals: the encoder's, where it makes them.
+        masks: of all queries, where there is a mask head.
+        branches: the runs of which the queries consist.
+    """
+
+    layers: tuple[Prediction, ...]
+    others: tuple[Prediction, ...] = ()
+    proposals: Proposals | None = None
+    masks: Masks | None = None
+    branches: tuple[Branch, ...] = ()
+
+    def runs(self) -> tuple[Branch, ...]:
+        """The branches, of which there is always one."""
+        return self.branches or (Branch(self.layers[0].logits.shape[1]),)
+
+    @property
+    def detecting(self) -> slice:
+        """The queries whose predictions are the result of the model."""
+        start = 0
+        for branch in self.runs():
+            if not branch.prefix:
+                return slice(start, start + branch.size // branch.groups)
+            start += branch.size
+        raise ValueError("one branch of the queries must have the prefix '', got none; add one")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The predictions of the detecting queries as a dictionary.
+
+        ``pred_logits (L, B, N, K)`` and ``pred_boxes (L, B, N, 4)``, cxcywh in 0..1, of all decoder
+        layers; ``enc_logits (B, S, K)`` and ``enc_boxes (B, S, 4)`` where the encoder makes
+        proposals; ``pred_masks (B, N, h, w)`` where there is a mask head.
+        """
+        rows = self.detecting
+        tensors = {
+            'pred_logits': torch.stack([p.logits[:, rows] for p in self.layers]),
+            'pred_boxes': torch.stack([p.boxes[:, rows] for p in self.layers]),
+        }
+        if self.proposals is not None:
+            made = self.proposals.prediction
+            number = made.logits.shape[1] // self.proposals.groups
+            tensors['enc_logits'] = made.logits[:, :number]
+            tensors['enc_boxes'] = made.boxes[:, :number]
+        if self.masks is not None:
+            tensors['pred_masks'] = self.masks.dense()[:, rows]
+        return tensors
+
+    @classmethod
+    def of(cls, tensors: Outputs | Mapping[str, Tensor], class_agnostic: bool = True) -> Outputs:
+        """Outputs of a dictionary as :meth:`tensors` gives it; ``class_agnostic`` of its proposals."""
+        if isinstance(tensors, Outputs):
+            return tensors
+        pairs = zip(tensors['pred_logits'], tensors['pred_boxes'], strict=True)
+        proposals = None
+        if 'enc_logits' in tensors:
+            made = Prediction(tensors['enc_logits'], tensors['enc_boxes'])
+            proposals = Proposals(made, class_agnostic)
+        masks = DenseMasks(tensors['pred_masks']) if 'pred_masks' in tensors else None
+        return cls(tuple(Prediction(*pair) for pair in pairs), proposals=proposals, masks=masks)
+
+
+@dataclass(frozen=True)
+class DenseMasks(Masks):
+    """Masks that are there already: (B, N, h, w) logits."""
+
+    logits: Tensor
+
+    def select(self, index: Tensor) -> Tensor:
+        return self.logits.flatten(0, 1).index_select(0, index)
+
+    def dense(self) -> Tensor:
+        return self.logits

@@ -1,0 +1,172 @@
+"""The query side: object queries between two layers, and the runs of which they consist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .reference import Reference
+from .targets import Targets
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Queries and the objects they stand for, known without a matching, ordered by image and query.
+
+    Attributes:
+        query: (M,) image * size of the branch + query.
+        target: (M,) image * T + object, T being the largest number of objects of an image.
+        counts: pairs of each image.
+    """
+
+    query: Tensor
+    target: Tensor
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run of queries that is matched and trained by itself.
+
+    Attributes:
+        size: number of queries of the run.
+        prefix: what the names of its losses begin with; '' is the detecting run, whose predictions
+            alone are the result of the model.
+        targets: objects that it is trained with; None = those of the batch.
+        pairs: its pairs of queries and objects; None = they are matched.
+        groups: number of equal parts that are matched separately, each with every object.
+        trained: (B, size), False where a query has no losses; None = every query has.
+        normalizer: what its losses are divided by. ``objects``: the objects of the branch, copies
+            included, averaged over processes and at least 1. ``detection``: the number for the
+            detecting queries times ``copies``. ``process``: its pairs in this process.
+        copies: how often each object stands in ``pairs``.
+        weight: of its losses.
+    """
+
+    size: int
+    prefix: str = ''
+    targets: Targets | None = None
+    pairs: Pairs | None = None
+    groups: int = 1
+    trained: Tensor | None = None
+    normalizer: str = 'objects'
+    copies: int = 1
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class State:
+    """Object queries between two layers.
+
+    Attributes:
+        content: (B, N, C).
+        pos: (B, N, C) query position, or None.
+        ref: reference points or boxes of the N queries, or None.
+        spatial: (B, N, C) code of the reference that cross-attention compares with the position
+            codes of the memory (Conditional DETR, section 3.3); codes of x and y side by side, (B,
+            N, 2 C), for row-column attention; a function of the content where that is read as it
+            enters cross-attention; or None.
+        points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
+            Given for memory tokens; deformable attention derives those of object queries from
+            ``ref``.
+        self_mask: bool, broadcastable to (B, heads, N, N), True = attend; None = all to all.
+        memory_mask: bool, broadcastable to (B, heads, N, S), True = attend; None = to every token
+            that is not padding.
+        groups: number of equal groups of queries that do not attend to each other.
+        branches: the runs of which the queries consist, in their order; () = one detecting run.
+        carry: (B, N, ...) tensors that an op keeps from one call to a later one.
+    """
+
+    content: Tensor
+    pos: Tensor | None = None
+    ref: Reference | None = None
+    spatial: Tensor | Callable[[Tensor], Tensor] | None = None
+    points: Tensor | None = None
+    self_mask: Tensor | None = None
+    memory_mask: Tensor | None = None
+    groups: int = 1
+    branches: tuple[Branch, ...] = ()
+    carry: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_pos(self) -> Tensor:
+        """Content plus query position, where there is one."""
+        return self.content if self.pos is None else self.content + self.pos
+
+    def keep(self, **values: Any) -> State:
+        """A copy that also carries ``values``: (B, N, ...) tensors or references."""
+        return replace(self, carry={**self.carry, **values})
+
+    def runs(self) -> tuple[Branch, ...]:
+        """The branches, of which there is always one."""
+        return self.branches or (Branch(self.content.shape[1]),)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> State:
+        """A copy in which ``change`` was applied to every tensor (B, N, ...) of the queries."""
+        changed = {name: _apply(change, getattr(self, name)) for name in PER_QUERY}
+        carry = {name: _apply(change, value) for name, value in self.carry.items()}
+        return replace(self, **changed, carry=carry)
+
+    def first(self, number: int) -> State:
+        """The first ``number`` queries, as one detecting run."""
+        if number == self.content.shape[1] and not self.branches and self.groups == 1:
+            return self
+        mask = self.self_mask
+        mask = None if mask is None else mask[..., :number, :number]
+        memory_mask = None if self.memory_mask is None else self.memory_mask[..., :number, :]
+        state = self.map(lambda x: x[:, :number])
+        return replace(state, self_mask=mask, memory_mask=memory_mask, groups=1, branches=())
+
+    def grouped(self) -> State:
+        """The groups as images of their own: (B, groups * N, ...) -> (B * groups, N, ...)."""
+        state = self.map(lambda x: x.unflatten(1, (self.groups, -1)).flatten(0, 1))
+        return replace(state, groups=1, branches=())
+
+    def attended(self) -> Tensor | None:
+        """``self_mask`` with the groups in it, or None if every query attends to every other."""
+        if self.groups == 1:
+            return self.self_mask
+        number = torch.arange(self.content.shape[1], device=self.content.device)
+        group = number.div(self.content.shape[1] // self.groups, rounding_mode='floor')
+        same = (group[:, None] == group)[None, None]
+        return same if self.self_mask is None else same & self.self_mask
+
+
+PER_QUERY = ('content', 'pos', 'ref', 'spatial', 'points')
+
+
+def _apply(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``change`` of a tensor or of the values of a reference; anything else is left as it is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    return value.map(change) if isinstance(value, Reference) else value
+
+
+def join(before: State, after: State) -> State:
+    """The queries of both, in this order; masks and branches are left to the caller.
+
+    Raises:
+        ValueError: one of them has what the other lacks, or references of other kinds.
+    """
+    joined = {}
+    for name in (f.name for f in fields(State) if f.name in PER_QUERY):
+        one, other = getattr(before, name), getattr(after, name)
+        if one is None and other is None:
+            continue
+        if type(one) is not type(other) or callable(one):
+            kinds = [type(x).__name__ for x in (one, other)]
+            raise ValueError(
+                f'queries that are joined must agree in State.{name}, got {kinds[0]} and {kinds[1]}; '
+                'see DenoisingQueries.position, or override QuerySource.place'
+            )
+        joined[name] = _cat(one, other)
+    return State(**joined)
+
+
+def _cat(one: Any, other: Any) -> Any:
+    if isinstance(one, Reference):
+        return one.map(lambda values: torch.cat((values, other.values), 1))
+    return torch.cat((one, other), 1)

@@ -1,0 +1,15 @@
+"""Initial weights of encoders and decoders."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def init_transformer_(module: nn.Module) -> None:
+    """Xavier for every matrix, then what the parts ask for (DETR, appendix A.4)."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    for child in module.modules():
+        if hasattr(child, 'init_weights_'):
+            child.init_weights_()

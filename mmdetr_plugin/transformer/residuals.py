@@ -1,0 +1,64 @@
+"""How a layer joins what it holds with what a step adds: the residual slot of a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.dropout import Dropout
+from ..registry import MODELS
+
+
+class Residual(nn.Module):
+    """``x = residual(x, step(residual.enter(x)))`` for every step of a layer."""
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the step reads, (B, N, C)."""
+        return x
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        """(B, N, C) after a step whose output was ``update`` (B, N, C)."""
+        raise TypeError(f'{type(self).__name__} must define forward(x, update)')
+
+
+@MODELS.register_module()
+class PostNorm(Residual):
+    """norm(x + dropout(update)), as in most of the family."""
+
+    def __init__(self, embed_dims: int = 256, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(update))
+
+
+@MODELS.register_module()
+class PreNorm(PostNorm):
+    """x + dropout(update), where the step read norm(x) (UP-DETR); the stack ends with a norm."""
+
+    def enter(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        return x + self.dropout(update)
+
+
+@MODELS.register_module()
+class GatedFusion(Residual):
+    """norm(g1 x + g2 update), the gates predicted from both (D-FINE's target gating layer)."""
+
+    def __init__(self, embed_dims: int = 256) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * embed_dims, 2 * embed_dims)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def init_weights_(self) -> None:
+        """Both gates start at one half."""
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        kept, added = self.gate(torch.cat((x, update), -1)).sigmoid().chunk(2, -1)
+        return self.norm(kept * x + added * update)
