@@ -167,7 +167,7 @@ def test_queries_are_ordered_pattern_by_pattern(position, memory):
         for point in range(5):
             query, place = 5 * pattern + point, source.points[point]
             assert torch.equal(state.content[1, query], source.patterns.weight[pattern])
-            torch.testing.assert_close(state.ref[1, query].sigmoid(), place, atol=2e-5, rtol=0.0)
+            torch.testing.assert_close(state.ref.unit()[1, query], place, atol=2e-5, rtol=0.0)
             torch.testing.assert_close(state.pos[1, query], position.points(place))
             torch.testing.assert_close(state.spatial[1, query], position.point_axes(place))
 

@@ -50,7 +50,7 @@ def state() -> State:
 def test_position_of_a_box(state: State, memory: Memory) -> None:
     """The position reads (y, x, w, h); the spatial query is the code of (y, x)."""
     position = BoxPosition(WIDTH, modulate=False)
-    code = sine_point_code(state.ref.sigmoid(), WIDTH // 2)
+    code = sine_point_code(state.ref.unit(), WIDTH // 2)
     for layer in (0, 1):
         made = position(state, memory, layer)
         torch.testing.assert_close(made.pos, position.position(code))
@@ -64,16 +64,16 @@ def test_width_and_height_stretch_the_spatial_query(state: State, memory: Memory
     nn.init.zeros_(last.weight)
     with torch.no_grad():
         last.bias.copy_(torch.tensor([0.2, 0.6]).logit())  # width, height
-    code = sine_point_code(state.ref.sigmoid(), WIDTH // 2)
+    code = sine_point_code(state.ref.unit(), WIDTH // 2)
     made = position(state, memory, 0).spatial
-    width, height = state.ref.sigmoid()[..., 2:].split(1, -1)
+    width, height = state.ref.unit()[..., 2:].split(1, -1)
     y, x, _, _ = code.split(WIDTH // 2, -1)
     torch.testing.assert_close(made, torch.cat((y * 0.6 / height, x * 0.2 / width), -1))
 
 
 def test_deformable_position_is_relative_to_the_padded_level(state: State, memory: Memory) -> None:
     position = DeformableBoxPosition(WIDTH)
-    boxes = state.ref.sigmoid() * torch.tensor([1.0, 0.5])[:, None, None]
+    boxes = state.ref.unit() * torch.tensor([1.0, 0.5])[:, None, None]
     pos = position.position(sine_point_code(boxes, WIDTH // 2))
     torch.testing.assert_close(position(state, memory, 0).pos, pos)
     scaled = pos * position.projection.mlp(state.content)
@@ -193,8 +193,8 @@ def test_published_settings() -> None:
     assert dab.model.dropout == 0.0
     assert dab.model.position.temperature == 20
     assert dab.model.head.eps == 1e-3
-    assert dab.model.criterion.loss_cls.loss_weight == 1.0
-    assert dab.model.criterion.loss_iou.eps == 1e-6
+    assert dab.model.criterion.losses.loss_cls.loss_weight == 1.0
+    assert dab.model.criterion.losses.loss_iou.eps == 1e-6
     assert dab.model.criterion.assigner.match_costs[0].weight == 2.0
     assert dab.model.postprocess.max_per_img == 300
     for name in ('dab_detr_r50', 'dab_detr_dc5_r101', 'dab_deformable_detr_r50'):

@@ -106,7 +106,7 @@ def spatial(form: str, state: State, memory: Memory, layer: int) -> Tensor:
 
 
 def test_forms_of_the_spatial_query(state: State, memory: Memory) -> None:
-    code = sine_point_code(state.ref.sigmoid(), WIDTH // 2)
+    code = sine_point_code(state.ref.unit(), WIDTH // 2)
     torch.manual_seed(0)
     factors = CodeProjection(WIDTH).mlp(state.content)
     expected = {
@@ -127,7 +127,7 @@ def test_forms_of_the_spatial_query(state: State, memory: Memory) -> None:
 def test_csq_i_reads_the_output_of_self_attention(state: State, memory: Memory) -> None:
     """CSQ reads the content as it enters the layer."""
     op = ConditionalCrossAttention(WIDTH, HEADS, layer=1).eval()
-    code = sine_point_code(state.ref.sigmoid(), WIDTH // 2)
+    code = sine_point_code(state.ref.unit(), WIDTH // 2)
     after = torch.randn_like(state.content)
     for form, read in (('CSQ', state.content), ('CSQ-I', after)):
         position = ConditionalPosition(WIDTH, form)

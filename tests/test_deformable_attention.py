@@ -117,7 +117,7 @@ def memory(shapes: tuple = ((4, 6), (2, 3)), width: int = 16) -> Memory:
 def test_reference_and_explicit_points_agree() -> None:
     layer = DeformableAttention(16, 4, num_levels=2, num_points=2)
     state = State(torch.randn(2, 5, 16), torch.randn(2, 5, 16), ref=torch.randn(2, 5, 4))
-    points = state.ref.sigmoid()[:, :, None].expand(-1, -1, 2, -1)
+    points = state.ref.unit()[:, :, None].expand(-1, -1, 2, -1)
     explicit = State(state.content, state.pos, points=points)
     tokens = memory()
     torch.testing.assert_close(layer(state, tokens, 0), layer(explicit, tokens, 0))

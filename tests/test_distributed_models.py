@@ -19,7 +19,7 @@ def gradients(name: str, case: str, rank: int | None) -> dict[str, Tensor]:
     """Gradients from image ``rank`` through DDP, or from both images in one process."""
     model = tiny.build(name)
     if name == 'detr_r50':
-        model.criterion.loss_cls.sync_weight = True
+        model.criterion.losses.loss_cls.sync_weight = True
     images, samples = tiny.batch(COUNTS[case], (tiny.CANVAS, tiny.CANVAS))
     if rank is None:
         losses = model(images, samples, mode='loss')

@@ -139,7 +139,7 @@ class ContentFromMemory(Recorder):
     """New content for the whole layer: the token under each query's reference."""
 
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
-        x, y = state.ref.sigmoid().unbind(-1)
+        x, y = state.ref.unit().unbind(-1)
         height, width = memory.shapes[0]
         index = (y * height).long() * width + (x * width).long()
         content = memory.tokens.gather(1, index[..., None].expand(-1, -1, WIDTH))

@@ -121,7 +121,7 @@ def watch(name: str) -> tuple[Watch, int, int]:
     images, samples = tiny.batch(sizes=((96, 160), (64, 160)))
     memory = model.embed(model.extract_feat(images), samples, (96, 160))
     with Watch() as seen:
-        outputs = model.transform(memory)
+        outputs = model.transform(memory).tensors()
     return seen, outputs['pred_logits'].shape[2], memory.tokens.shape[1]
 
 

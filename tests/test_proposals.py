@@ -58,7 +58,7 @@ def test_the_best_tokens_become_queries(memory: Memory) -> None:
     proposals = proposals()
     scores = proposals.logits[0, :, 0]
     chosen = scores.argsort(descending=True)[:10]
-    torch.testing.assert_close(state.ref[0].sigmoid(), proposals.box_logit[0, chosen].sigmoid())
+    torch.testing.assert_close(state.ref.unit()[0], proposals.box_logit[0, chosen].sigmoid())
     assert not state.ref.requires_grad
     assert state.content.shape == state.pos.shape == (1, 10, WIDTH)
 
@@ -77,4 +77,4 @@ def test_padding_is_ranked_as_published(memory: Memory) -> None:
     assert (padding == padding[0]).all()
     assert (scores[~memory.mask[0]] < padding[0]).any()
     assert state.ref.isposinf().any()
-    assert all(x.isfinite().all() for x in (state.pos, state.content, state.ref.sigmoid()))
+    assert all(x.isfinite().all() for x in (state.pos, state.content, state.ref.unit()))

@@ -112,7 +112,7 @@ def naive(op: SemanticAlignedAttention, state: State, memory: Memory) -> Tensor:
     for b in range(len(out)):
         feature_map, ratio = memory.maps()[0][b], memory.valid_ratios[b, 0]
         for n in range(out.shape[1]):
-            box = state.ref[b, n].sigmoid()
+            box = state.ref.unit()[b, n]
             region = naive_region(feature_map, box, ratio, op.region_size)
             numbers = op.points.mlp(op.points.conv(region[None]).relu().flatten(1))[0]
             gates = [
@@ -254,7 +254,7 @@ def test_references_must_be_boxes(coordinates: int) -> None:
 def test_query_position_is_a_code_of_the_centre_without_gradient() -> None:
     state = make_state()
     pos = SineQueryPosition(WIDTH)(state, make_memory(), 0).pos
-    x, y = state.ref[0, 0, :2].sigmoid().tolist()
+    x, y = state.ref.unit()[0, 0, :2].tolist()
     expected = torch.cat([naive_code(p, WIDTH // 2) for p in (y, x)])
     torch.testing.assert_close(pos[0, 0], expected)
     assert not pos.requires_grad

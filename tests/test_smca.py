@@ -70,7 +70,7 @@ def test_gaussians_are_those_of_the_paper():
         (0, 1, 0, 3, 2, 5), (1, 4, 0, 0, 0, 8), (0, 0, 1, 2, 2, 4), (1, 2, 1, 1, 1, 0),
     ]:  # fmt: skip
         stride = STRIDE * 2**level
-        centre = state.ref[image, query].sigmoid() * memory.image_wh[image] / stride
+        centre = state.ref.unit()[image, query] * memory.image_wh[image] / stride
         centre = centre + offsets[image, query, level, head]
         distance = torch.tensor((column, row)) - centre
         square = (distance * steepness[image, query, level, head]).square().sum()

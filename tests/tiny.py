@@ -211,7 +211,7 @@ def decode_features(
         memory = model.embed(tuple(maps), [sample], canvas)
         index = None if index is None else move_tokens(index, inner, outer)
         with fixed_selection(model, index):
-            outputs = model.transform(memory)
+            outputs = model.transform(memory).tensors()
     return {key: outputs[key] for key in ('pred_logits', 'pred_boxes')}
 
 
