@@ -1,39 +1,56 @@
-"""The ten cases that decide the interface of the slots, each with a toy part of a few lines.
+"""The ten cases that decide the interface of the slots, each with a part of a few lines.
 
-Whoever writes a new part finds here what it is given and what it may return.
+Whoever writes a new part finds here what it is given and what it may return. Every model is trained a
+step, predicts, validates, saves and loads its weights, and is compiled.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdetr_plugin.attention import AttentionOp
 from mmdetr_plugin.detector import DETR
-from mmdetr_plugin.heads import Prediction, SetHead
-from mmdetr_plugin.positions.maps import PositionEncoding
+from mmdetr_plugin.heads import Features, Head, MaskHead
+from mmdetr_plugin.positions import PositionEncoding
 from mmdetr_plugin.queries import QuerySource
-from mmdetr_plugin.queries.base import Proposals
-from mmdetr_plugin.structures import Memory, State
+from mmdetr_plugin.queries.base import Made
+from mmdetr_plugin.structures import (
+    DenseMasks,
+    LogitReference,
+    Memory,
+    Prediction,
+    Proposals,
+    State,
+    Targets,
+)
 
 WIDTH, QUERIES, SIZE = 16, 4, (32, 48)
 COSTS = [dict(type='FocalLossCost', eps=1e-8), dict(type='BBoxL1Cost', box_format='xywh')]
 CRITERION = dict(
     type='SetCriterion',
     assigner=dict(type='HungarianAssigner', match_costs=COSTS),
-    loss_cls=dict(type='FocalClassLoss'),
-    loss_bbox=dict(type='BoxL1Loss'),
-    loss_iou=dict(type='BoxGIoULoss'),
+    losses=dict(
+        loss_cls=dict(type='FocalClassLoss'),
+        loss_bbox=dict(type='BoxL1Loss'),
+        loss_iou=dict(type='BoxGIoULoss'),
+    ),
 )
 
 
 class Patches(nn.Module):
     """Two maps, of strides 4 and 8."""
+
+    out_channels = (6, 8)
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,14 +62,14 @@ class Patches(nn.Module):
 
 
 class LastMap(nn.Module):
-    """A neck that reads the last map of the backbone."""
+    """A neck of one map."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_channels: Sequence[int]) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([nn.Conv2d(8, WIDTH, 1)])
+        self.project = nn.Conv2d(in_channels[-1], WIDTH, 1)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (self.convs[0](maps[-1]),)
+        return (self.project(maps[-1]),)
 
 
 def make(cross_attn: object = None, **parts: object) -> DETR:
@@ -69,7 +86,7 @@ def make(cross_attn: object = None, **parts: object) -> DETR:
         embed_dims=WIDTH,
         dropout=0.0,
         backbone=dict(type=Patches),
-        neck=dict(type=LastMap),
+        neck=dict(type=LastMap, in_channels=[8]),
         position=dict(type='SinePosition'),
         queries=dict(type='LearnedQueries', num_queries=QUERIES),
         decoder=dict(type='Decoder', num_layers=2, layer=layer),
@@ -87,12 +104,50 @@ def data(objects: int = 2) -> tuple[Tensor, list[DetDataSample]]:
     samples = [DetDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE)) for _ in range(2)]
     for sample in samples:
         labels = torch.zeros(objects, dtype=torch.long)
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        masks = BitmapMasks([np.ones(SIZE, np.uint8)] * objects, *SIZE)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=masks)
     return torch.randn(2, 3, *SIZE), samples
 
 
 def run(model: DETR) -> dict[str, Tensor]:
     return model(*data(), mode='tensor')
+
+
+def lives(model: DETR, unused: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The losses of a training step; the model also does everything else that a run asks of it.
+
+    Args:
+        unused: beginnings of the names of parameters that no loss depends on, by their nature.
+    """
+    for objects in (2, 0):
+        model.train().zero_grad()
+        losses = model.loss(*data(objects))
+        sum(value for key, value in losses.items() if 'loss' in key).backward()
+        without = [name for name, p in model.named_parameters() if p.grad is None]
+        assert [name for name in without if not name.startswith(tuple(unused))] == []
+        assert all(value.isfinite() for value in losses.values())
+    model.eval()
+    images, samples = data()
+    for found in (
+        model.predict(images, copy.deepcopy(samples)),
+        model.val_step({'inputs': images, 'data_samples': copy.deepcopy(samples)}),
+    ):
+        assert [len(sample.pred_instances) for sample in found] == [3 * QUERIES] * 2
+    for part in model.modules():
+        getattr(part, 'seen', []).clear()  # tensors of a graph cannot be copied
+    other = copy.deepcopy(model)
+    expected = run(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    other.load_state_dict(model.state_dict())
+    compiled = torch.compile(DETR.decode, backend='eager', fullgraph=True)
+    other.compiled = other.compiled._replace(decode=compiled)
+    got = run(other)
+    assert set(got) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, msg=name)
+    return model.train().loss(*data())
 
 
 class Recorder(AttentionOp):
@@ -104,7 +159,7 @@ class Recorder(AttentionOp):
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         self.seen.append(state)
-        return torch.zeros_like(state.content)
+        return 0 * state.with_pos()
 
 
 # ---- 1: row-column attention needs the 2-D map ---------------------------------------------------
@@ -129,7 +184,7 @@ def test_ops_see_the_map_and_its_mask() -> None:
     op = model.decoder.layers[0].cross_attn
     got = op(State(torch.zeros(2, QUERIES, WIDTH)), memory, 0)
     torch.testing.assert_close(got, maps[0].mean(-1).transpose(1, 2))
-    assert run(model)['pred_boxes'].shape == (2, 2, QUERIES, 4)
+    lives(model)
 
 
 # ---- 2: SAM-DETR builds its queries from the memory, inside cross-attention ----------------------
@@ -152,13 +207,14 @@ def test_cross_attention_can_replace_the_content() -> None:
     )
     layer = dict(self_attn=None, cross_attn=dict(type=ContentFromMemory), ffn=None)
     model = make(queries=queries, decoder=dict(type='Decoder', num_layers=2, layer=layer))
-    run(model)
     tokens = model.extract_feat(data()[0])[0].flatten(2).transpose(1, 2)
+    run(model)
     for decoder_layer in model.decoder.layers:  # the same places, thus the same tokens
         (state,) = decoder_layer.cross_attn.seen
         assert state.pos is None
         distance = torch.cdist(state.content, tokens).amin(-1)
         assert distance.max() < 1e-4
+    lives(model)
 
 
 # ---- 3: SMCA makes the reference in layer 0 and keeps it -----------------------------------------
@@ -172,7 +228,7 @@ class PointFromContent(Recorder):
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
         if self.point is None:
             return state
-        ref = self.point(state.with_pos())
+        ref = LogitReference(self.point(state.with_pos()))
         return replace(state, ref=ref).keep(first=ref)
 
 
@@ -183,7 +239,7 @@ def test_layer_0_can_make_a_reference_that_stays() -> None:
     assert states[0].ref is states[1].ref is states[1].carry['first']
     # The box head starts at zero: a box is its reference.
     for boxes in outputs['pred_boxes']:
-        torch.testing.assert_close(boxes[..., :2], states[0].ref.sigmoid(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(boxes[..., :2], states[0].ref.unit(), rtol=1e-4, atol=1e-5)
 
 
 # ---- 4: Conditional DETR treats layer 0 differently ----------------------------------------------
@@ -207,7 +263,7 @@ def test_ops_know_their_layer() -> None:
     model = make(dict(type=FirstLayerDiffers))
     names = [name for name, _ in model.decoder.named_parameters() if 'cross_attn.' in name]
     assert names == [f'layers.0.cross_attn.position.{part}' for part in ('weight', 'bias')]
-    run(model)
+    lives(model, unused=('backbone', 'neck'))  # nothing reads the memory
 
 
 # ---- 5: DAB-DETR scales the positions of the encoder by the content ------------------------------
@@ -232,6 +288,7 @@ def test_encoder_ops_can_scale_the_positions() -> None:
         op = encoder_layer.self_attn
         (state,) = op.seen
         torch.testing.assert_close(state.pos, code * op.scale(state.content))
+    lives(model)
 
 
 # ---- 6: Anchor DETR shares one position encoding between the grid and the points -----------------
@@ -261,10 +318,10 @@ class CellQueries(QuerySource):
         super().__init__()
         self._position = (position,)  # in a tuple: its parameters are the detector's
 
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         places = memory.places()[:, :QUERIES]
         pos = self._position[0].points(places)
-        return State(torch.zeros_like(pos), pos, places.logit()), None
+        return State(torch.zeros_like(pos), pos, LogitReference(places.logit())), None
 
 
 def test_queries_are_handed_the_position_encoding() -> None:
@@ -274,83 +331,93 @@ def test_queries_are_handed_the_position_encoding() -> None:
     torch.testing.assert_close(state.pos, memory.pos[:, :QUERIES])
     names = [name for name in model.state_dict() if 'plane' in name]
     assert names == ['position.plane.weight', 'position.plane.bias']
+    lives(model)
 
 
 # ---- 7: denoising supplies queries, and the content of those that are matched --------------------
 
 
-class Denoising(QuerySource):
-    """Noised labels, then matching queries with contents of their own, which do not see them."""
+class Places(QuerySource):
+    """Learned boxes; what a user writes knows nothing of denoising, groups or hybrid training."""
 
-    def __init__(self, embed_dims: int, num_classes: int) -> None:
+    def __init__(self, num_queries: int, embed_dims: int) -> None:
         super().__init__()
-        self.label = nn.Embedding(num_classes + 1, embed_dims)  # the last one: not known
-        self.places = nn.Embedding(QUERIES, embed_dims)
-        self.noise = torch.tensor([0, 1])
+        self.boxes = nn.Embedding(num_queries, 4)
+        self.content = nn.Embedding(num_queries, embed_dims)
 
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
-        batch, number = len(memory.tokens), len(self.noise)
-        unknown = self.label.weight[-1].expand(QUERIES, -1)
-        content = torch.cat((self.label(self.noise), unknown)).expand(batch, -1, -1)
-        pos = nn.functional.pad(self.places.weight, (0, 0, number, 0)).expand(batch, -1, -1)
-        attend = torch.ones(number + QUERIES, number + QUERIES, dtype=torch.bool)
-        attend[number:, :number] = False
-        return State(content, pos, self_mask=attend[None, None]), None
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        ref, content = (
+            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
+        )
+        return State(content, ref=LogitReference(ref)), None
 
 
-def test_queries_can_be_kept_apart() -> None:
-    model = make(queries=dict(type=Denoising))
+PLACES = dict(type=Places, num_queries=QUERIES)
+
+
+def detections(model: DETR) -> Tensor:
+    """Logits (L, B, N, K) of the detecting queries while losses are computed."""
+    images, samples = data()
+    outputs = model.run(images, samples, Targets.from_samples(samples, 3))
+    return outputs.tensors()['pred_logits']
+
+
+@pytest.mark.parametrize('contrastive', [False, True])
+def test_any_source_can_be_denoised(contrastive: bool) -> None:
+    queries = dict(
+        type='DenoisingQueries', queries=PLACES, groups=3, contrastive=contrastive, unknown=True
+    )
+    model = make(queries=queries)
+    losses = lives(model)
+    assert {'dn_loss_cls', 'd0.dn_loss_bbox', 'loss_cls'} <= set(losses)
     before = run(model)['pred_logits']
-    assert before.shape[2] == 2 + QUERIES
-    model.queries.noise = torch.tensor([2, 0])
-    after = run(model)['pred_logits']
-    torch.testing.assert_close(after[:, :, 2:], before[:, :, 2:])
-    assert (after - before)[:, :, :2].abs().max() > 1e-3
-    after[:, :, 2:].sum().backward()
-    assert model.queries.label.weight.grad[-1].any()
-    assert not model.queries.label.weight.grad[:-1].any()
+    assert before.shape[2] == QUERIES
+    # Noised queries see the others and are not seen by them.
+    torch.testing.assert_close(detections(model), before)
+    detections(model).sum().backward()
+    assert model.queries.labels.weight.grad[-1].any()
 
 
 # ---- 8: H-DETR and Group DETR have more queries in training --------------------------------------
 
 
-class MoreInTraining(QuerySource):
-    groups = 3
-
-    def __init__(self, embed_dims: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(self.groups * QUERIES, embed_dims)
-
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, None]:
-        groups = self.groups if self.training else 1
-        pos = self.embedding.weight[: groups * QUERIES].expand(len(memory.tokens), -1, -1)
-        number = torch.arange(groups).repeat_interleave(QUERIES)
-        same = (number[:, None] == number)[None, None]
-        return State(torch.zeros_like(pos), pos, self_mask=same, groups=groups), None
-
-
-def test_number_of_queries_may_change_with_the_mode() -> None:
-    model = make(queries=dict(type=MoreInTraining))
-    single = run(model)['pred_logits']
-    losses = model.train().loss(*data())
-    many = run(model)['pred_logits']
-    assert (single.shape[2], many.shape[2]) == (QUERIES, 3 * QUERIES)
-    torch.testing.assert_close(many[:, :, :QUERIES], single)
-    sum(value for key, value in losses.items() if 'loss' in key).backward()
-    assert model.queries.embedding.weight.grad.abs().sum(1).all()
+@pytest.mark.parametrize(
+    ('wrapper', 'more'),
+    [
+        (dict(type='GroupQueries', groups=3), set()),
+        (dict(type='GroupQueries', groups=3, separate=True), set()),
+        (dict(type='HybridQueries', num_many=5, repeats=2), {'many_loss_cls', 'd0.many_loss_iou'}),
+    ],
+)
+def test_number_of_queries_may_change_with_the_losses(wrapper: dict, more: set[str]) -> None:
+    model = make(queries=dict(wrapper, queries=PLACES))
+    losses = lives(model)
+    assert more <= set(losses)
+    alone = run(model)['pred_logits']
+    assert alone.shape[2] == QUERIES
+    torch.testing.assert_close(detections(model), alone)
+    images, samples = data()
+    targets = Targets.from_samples(samples, 3)
+    pairs = model.criterion.match(model.run(images, samples, targets), targets)
+    count = {prefix: sum(len(query) for query, _ in each) for prefix, each in pairs.items()}
+    # Two images of two objects: three groups match all, or hybrid queries twice as many.
+    assert count[''] == (4 if more else 12)
+    assert count.get('many_', 8) == 8
 
 
 # ---- 9: two stages use one more head, for the encoder --------------------------------------------
 
 
 class BestTokens(QuerySource):
-    def forward(self, memory: Memory, head: SetHead) -> tuple[State, Proposals]:
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         logits = head.propose_classes(memory.tokens)
-        boxes = head.propose_boxes(memory.tokens, logits.new_zeros(*memory.mask.shape, 4))
+        anchors = LogitReference(logits.new_zeros(*memory.mask.shape, 4))
+        boxes = head.propose_boxes(memory.tokens, anchors)
         index = logits[..., 0].topk(QUERIES).indices[..., None]
-        ref = boxes.gather(1, index.expand(-1, -1, 4))
+        ref = boxes.map(lambda x: x.gather(1, index.expand(-1, -1, 4))).detach()
         content = memory.tokens.gather(1, index.expand(-1, -1, WIDTH))
-        return State(content, ref=ref.detach()), lambda: Prediction(logits, boxes)
+        prediction = Prediction(logits, boxes.unit())
+        return State(content, ref=ref), lambda: Proposals(prediction, class_agnostic=True)
 
 
 @pytest.mark.parametrize('shared', [True, False])
@@ -360,8 +427,9 @@ def test_queries_can_ask_the_head_for_proposals(shared: bool) -> None:
     outputs = run(model)
     assert outputs['enc_logits'].shape == (2, 24, 3)
     assert outputs['enc_boxes'].shape == (2, 24, 4)
-    losses = model.loss(*data())
+    losses = lives(model)
     assert {'enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'} <= set(losses)
+    model.zero_grad()
     losses['enc_loss_bbox'].backward()
     trained = [branch.layers[-1].bias.grad is not None for branch in model.head.box_branches]
     assert trained == [False] * (1 if shared else 2) + [True]
@@ -370,23 +438,29 @@ def test_queries_can_ask_the_head_for_proposals(shared: bool) -> None:
 # ---- 10: a mask head needs the last content, the memory and the backbone's maps ------------------
 
 
-class DotProductMasks(nn.Module):
-    def __init__(self, in_channels: list[int], embed_dims: int) -> None:
+class DotProductMasks(MaskHead):
+    def __init__(self, in_channels: Sequence[int], embed_dims: int) -> None:
         super().__init__()
         self.fine = nn.Conv2d(in_channels[0], embed_dims, 1)
 
-    def forward(
-        self, hidden: Tensor, embedded: Memory, memory: Memory, levels: tuple[Tensor, ...]
-    ) -> Tensor:
-        coarse = nn.functional.interpolate(memory.maps()[0], scale_factor=2)
-        return torch.einsum('bnc,bchw->bnhw', hidden, self.fine(levels[0]) + coarse)
+    def forward(self, predictions: Sequence[Prediction], features: Features) -> DenseMasks:
+        coarse = nn.functional.interpolate(features.memory.maps()[0], scale_factor=2)
+        pixels = self.fine(features.levels[0]) + coarse
+        return DenseMasks(torch.einsum('bnc,bchw->bnhw', predictions[-1].hidden, pixels))
 
 
 def test_mask_head_is_given_content_memory_and_maps() -> None:
-    model = make(mask_head=dict(type=DotProductMasks))
-    outputs = run(model)
-    assert outputs['pred_masks'].shape == (2, QUERIES, 8, 12)
-    outputs['pred_masks'].sum().backward()
+    masks = dict(loss_mask=dict(type='MaskFocalLoss'), loss_dice=dict(type='MaskDiceLoss'))
+    criterion = {**CRITERION, 'losses': {**CRITERION['losses'], **masks}}
+    model = make(mask_head=dict(type=DotProductMasks), criterion=criterion)
+    assert run(model)['pred_masks'].shape == (2, QUERIES, 8, 12)
+    losses = lives(model)
+    assert {'loss_mask', 'loss_dice'} <= set(losses)
+    images, samples = data()
+    (first, _) = model.predict(images, samples)
+    assert first.pred_instances.masks.shape == (3 * QUERIES, *SIZE)
+    model.zero_grad()
+    losses['loss_mask'].backward()
     parts = (model.backbone.fine, model.neck, model.decoder.norm, model.mask_head)
     for part in parts:
         assert all(p.grad is not None for p in part.parameters())

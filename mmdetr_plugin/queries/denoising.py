@@ -40,7 +40,7 @@ class DenoisingQueries(QuerySource):
         unknown: a further row of the label embedding is added to the content of the source's queries,
             which have no label (DN-DETR).
         indicator: the last channel of every content says whether the query is noised (DN-DETR).
-        position: make the position of noised queries from the code of their boxes by a perceptron,
+        position_from_box: make the position of noised queries from the code of their boxes by a perceptron,
             for sources whose queries have a position that does not follow from the reference.
         train_padding: whether places without an object are trained as background (DINO).
         normalizer: what the losses are divided by, see :class:`~mmdetr_plugin.structures.Branch`:
@@ -61,7 +61,7 @@ class DenoisingQueries(QuerySource):
         contrastive: bool = False,
         unknown: bool = False,
         indicator: bool = False,
-        position: bool = False,
+        position_from_box: bool = False,
         train_padding: bool = False,
         normalizer: str = 'process',
         eps: float = 1e-3,
@@ -80,7 +80,9 @@ class DenoisingQueries(QuerySource):
         self.eps = eps
         self.prefix = prefix
         self.labels = nn.Embedding(num_classes + 1, embed_dims - indicator)
-        self.position = MLP(2 * embed_dims, embed_dims, embed_dims, 2) if position else None
+        self.position = None
+        if position_from_box:
+            self.position = MLP(2 * embed_dims, embed_dims, embed_dims, 2)
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         state, proposals = self.queries(memory, head, targets)
@@ -139,7 +141,7 @@ class DenoisingQueries(QuerySource):
         if like.pos is not None and state.pos is None:
             raise ValueError(
                 'noised queries need a position as the queries of the source have one, got none; set '
-                'queries.position=True'
+                'queries.position_from_box=True'
             )
         return replace(state, ref=self._as(like.ref, ref if state.ref is None else state.ref))
 

@@ -26,7 +26,7 @@ class EncoderProposals(QuerySource):
             ``best_class``: the largest of all classes (DINO).
         content: where the content of a query comes from. ``proposal``: a projection of the code of
             its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4).
-        position: make the query position by a projection of the code of the box; False leaves it to
+        position_from_box: make the query position by a projection of the code of the box; False leaves it to
             ``decoder.query_position``.
         selected_only: train the selected proposals (DINO); else those of all tokens.
         group: number of the group of queries, for heads with several pairs for proposals.
@@ -39,7 +39,7 @@ class EncoderProposals(QuerySource):
         base_size: float = 0.05,
         score: str = 'objectness',
         content: str = 'proposal',
-        position: bool = True,
+        position_from_box: bool = True,
         selected_only: bool = False,
         group: int = 0,
     ) -> None:
@@ -47,9 +47,9 @@ class EncoderProposals(QuerySource):
         for name, value, known in (('score', score, SCORES), ('content', content, CONTENTS)):
             if value not in known:
                 raise ValueError(f'queries.{name} must be one of {known}, got {value!r}; change it')
-        if content == 'proposal' and not position:
+        if content == 'proposal' and not position_from_box:
             raise ValueError(
-                "queries.position must be True with content='proposal', which one projection makes "
+                "queries.position_from_box must be True with content='proposal', which one projection makes "
                 "together; set it, or content='learned'"
             )
         self.num_queries = num_queries
@@ -63,7 +63,7 @@ class EncoderProposals(QuerySource):
         nn.init.xavier_uniform_(self.output.weight)
         self.content = nn.Embedding(num_queries, embed_dims) if content == 'learned' else None
         self.position = self.position_norm = None
-        if position:
+        if position_from_box:
             self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
             self.position_norm = nn.LayerNorm(2 * embed_dims)
             nn.init.xavier_uniform_(self.position.weight)

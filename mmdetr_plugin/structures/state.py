@@ -160,7 +160,7 @@ def join(before: State, after: State) -> State:
             kinds = [type(x).__name__ for x in (one, other)]
             raise ValueError(
                 f'queries that are joined must agree in State.{name}, got {kinds[0]} and {kinds[1]}; '
-                'see DenoisingQueries.position, or override QuerySource.place'
+                'see DenoisingQueries, or override QuerySource.place'
             )
         joined[name] = _cat(one, other)
     return State(**joined)
