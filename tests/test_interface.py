@@ -141,6 +141,7 @@ def lives(model: DETR, unused: Sequence[str] = ()) -> dict[str, Tensor]:
         for parameter in other.parameters():
             parameter.add_(1.0)
     other.load_state_dict(model.state_dict())
+    torch.compiler.reset()
     compiled = torch.compile(DETR.decode, backend='eager', fullgraph=True)
     other.compiled = other.compiled._replace(decode=compiled)
     got = run(other)
