@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.names import OFFICIAL
 from ..ops.mlp import MLP
 from ..ops.gaussian import log_gaussian
 from ..registry import MODELS
@@ -94,15 +93,3 @@ class GaussianPrior(nn.Module):
             centres = pixels[:, None] / stride + offsets[i]
             biases.append(log_gaussian(centres, steepness[i], shape) * (stride / UNIT))
         return torch.cat(biases, -1), state.carry.get('shares')
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {
-            'norm.': 'norm4.',
-            'reference.': 'point1.',
-            'offsets.': 'point2.',
-            'steepness.': 'point3.',
-            'shares.': 'point4.',
-        }
-        return {ours: f'../../{theirs}' for ours, theirs in names.items()}

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads
-from ..checkpoints.names import OFFICIAL
 from ..registry import MODELS
 from ..structures import Memory
 
@@ -187,16 +186,3 @@ class AttentionMaskHead(nn.Module):
             inside = wide[..., : crop[0], : crop[1]].sigmoid() > self.threshold
             out.append(F.interpolate(inside.to(torch.uint8), size=tuple(size))[:, 0].bool())
         return torch.cat(out)
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {
-            'query.': '//bbox_attention.q_linear.',
-            'key.': '//bbox_attention.k_linear.',
-            'out.': '//mask_head.out_lay.',
-        }
-        for kind, theirs in (('convs', 'lay'), ('norms', 'gn'), ('adapters', 'adapter')):
-            for i in range(len(getattr(self, kind))):
-                names[f'{kind}.{i}.'] = f'//mask_head.{theirs}{i + 1}.'
-        return names

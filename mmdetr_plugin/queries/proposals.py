@@ -77,17 +77,3 @@ class EncoderProposals(QuerySource):
         """(B, N) tokens with the highest score of class column 0, of logits (B, S, K)."""
         scores = logits[..., 0]
         return scores.topk(min(self.num_queries, scores.shape[1]), 1).indices
-
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            names = {'output.': 'memory_trans_fc.', 'output_norm.': 'memory_trans_norm.'}
-            names |= {'position.': 'pos_trans_fc.', 'position_norm.': 'pos_trans_norm.'}
-            return {ours: f'/{theirs}' for ours, theirs in names.items()}
-        names = {
-            'output.': 'enc_output.',
-            'output_norm.': 'enc_output_norm.',
-            'position.': 'pos_trans.',
-            'position_norm.': 'pos_trans_norm.',
-        }
-        root = '/model.' if layout.startswith('hf') else '/transformer.'
-        return {ours: f'{root}{theirs}' for ours, theirs in names.items()}

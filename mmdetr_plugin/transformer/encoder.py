@@ -74,6 +74,3 @@ class Encoder(nn.Module):
             state = run_layer(layer, state, memory, i, self.with_cp)
             memory = replace(memory, tokens=state.content)
         return memory
-
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'position_scale.': 'query_scale.'}
