@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .backbones.channels import map_channels, split_channels
 from .build import build_slot, stated_layers
+from .checkpoints.layouts import DEFAULT, check_official
 from .checkpoints.loading import accept_checkpoint
-from .checkpoints.names import projection_names
 from .checkpoints.pretrained import missing_weights_explained
 from .compilation import compile_transformer
 from .freezing import freeze_
@@ -45,8 +45,8 @@ class DETR(BaseDetector):
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
         dropout: of the transformer.
-        layout: whose published checkpoints name their parameters as this model's do:
-            ``detr``, ``deformable``, ``anchor`` or ``sam``.
+        layout: of the published checkpoints of this model, one of the official ones in
+            ``checkpoints/layouts``.
         compile: arguments of ``torch.compile`` for encoder and decoder; None = eager. With ``cells``,
             the neck's maps are padded to multiples of that many cells at the coarsest level (twice as
             many at the one before, ...): few shapes occur, few graphs are compiled.
@@ -70,7 +70,7 @@ class DETR(BaseDetector):
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
         dropout: float = 0.1,
-        layout: str = 'detr',
+        layout: str = DEFAULT,
         compile: Mapping | None = None,  # noqa: A002 - as in MMEngine's configs
         channels_last: bool = True,
         data_preprocessor: Mapping | None = None,
@@ -89,7 +89,7 @@ class DETR(BaseDetector):
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.num_classes = num_classes
         self.embed_dims = embed_dims
-        self.layout = layout
+        self.layout = check_official(layout)
         stated = {
             'num_classes': num_classes,
             'embed_dims': embed_dims,
@@ -238,26 +238,3 @@ class DETR(BaseDetector):
 
     def test_step(self, data: Mapping | Sequence) -> SampleList:
         return self.val_step(data)
-
-    @property
-    def official_root(self) -> str:
-        """The published mask models hold the detector as their part ``detr``."""
-        return '' if self.mask_head is None else 'detr.'
-
-    def keys(self, layout: str) -> dict[str, str]:
-        """Names of the parts in the published checkpoints (see ``checkpoints/names.py``)."""
-        if layout.startswith('mmdet'):
-            return {}  # the parts have the same places
-        if layout.startswith('hf'):
-            body = 'conv_encoder.model._backbone.' if layout == 'hf_dab' else 'model.'
-            places = {name: f'/model.{name}' for name in ('encoder.', 'decoder.')}
-            places['backbone.'] = f'/model.backbone.{body}'
-            return {**places, **projection_names(self.neck, layout)}
-        backbone = '/backbone.0.body.'
-        layers = {'encoder.': '/transformer.encoder.', 'decoder.': '/transformer.decoder.'}
-        if layout == 'anchor':
-            backbone = '/backbone.body.'
-            layers = {
-                f'{part}.layers.': f'/transformer.{part}_layers.' for part in ('encoder', 'decoder')
-            }
-        return {'backbone.': backbone, **projection_names(self.neck, layout), **layers}

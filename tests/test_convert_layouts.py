@@ -18,8 +18,8 @@ from mmdetr_plugin.checkpoints import (
     to_ours,
     write_checkpoint,
 )
-from mmdetr_plugin.checkpoints.hf import names_of_models
-from mmdetr_plugin.checkpoints.names import OFFICIAL, layout_names
+from mmdetr_plugin.checkpoints.layouts import LAYOUTS, get_layout
+from mmdetr_plugin.checkpoints.names import layout_names
 
 HF = {
     'detr_r50': 'hf_detr',
@@ -104,12 +104,13 @@ def test_transformers_files_have_tied_tensors_once(name: str, first: bool) -> No
 def test_backbones_of_transformers(file: str, body: str) -> None:
     """Its own ResNet and that of timm (seen in models of both), in files and in models."""
     inside, wrapped = 'model.backbone.', 'model.backbone.conv_encoder.'
+    of_detr, of_dab = (get_layout(name).from_file for name in ('hf_detr', 'hf_dab'))
     for prefix in (inside, wrapped):
-        (name,) = names_of_models({file.format(f'{prefix}model.'): 0}, 'hf_detr')
+        (name,) = of_detr({file.format(f'{prefix}model.'): 0})
         assert name == f'{inside}model.{body}'
-    (name,) = names_of_models({file.format(f'{wrapped}model.'): 0}, 'hf_dab')
+    (name,) = of_dab({file.format(f'{wrapped}model.'): 0})
     assert name == f'{wrapped}model._backbone.{body}'
-    assert list(names_of_models({name: 0}, 'hf_dab')) == [name]
+    assert list(of_dab({name: 0})) == [name]
 
 
 @pytest.mark.parametrize('name', MMDET)
@@ -228,7 +229,7 @@ def test_names_of_no_layout(names: list[str], text: str) -> None:
 def test_layouts_are_told_apart() -> None:
     layouts = {*HF.values(), *MMDET.values()}
     assert {layout.split('_')[0] for layout in layouts} == {'hf', 'mmdet'}
-    assert layouts.isdisjoint(OFFICIAL)
+    assert not any(LAYOUTS[layout].style == 'official' for layout in layouts)
 
 
 # ---- files of safetensors -----------------------------------------------------------------------

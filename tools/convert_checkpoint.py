@@ -30,11 +30,12 @@ from mmdetr_plugin.checkpoints import (
     to_ours,
     write_checkpoint,
 )
+from mmdetr_plugin.checkpoints.adapt import count_classes
 from mmdetr_plugin.checkpoints.class_names import names_beside, stated_names
+from mmdetr_plugin.checkpoints.rows import row_table
 from mmdetr_plugin.checkpoints.safe_tensors import SUFFIX
 from mmdetr_plugin.registry import MODELS
 
-CLASS_HEAD = 'head.class_branches.0.bias'
 WRAPPERS = {'ours': 'state_dict', 'official': 'model', 'hf': None}
 """Layouts to write, and where their files have the weights."""
 OF_A_RUN = ('optimizer', 'message_hub', 'ema_state_dict', 'lr_scheduler')
@@ -63,10 +64,10 @@ def convert(checkpoint: Mapping, model: nn.Module, to: str) -> dict[str, Tensor]
     print(f'layout of the checkpoint: {layout}')
     if filled:
         print(f'zeros, as files of this layout lack them: {", ".join(filled)}')
-    more = len(weights[CLASS_HEAD]) - len(model.get_parameter(CLASS_HEAD))
-    if more:
+    given = count_classes(weights, row_table(model))
+    if given not in (None, model.num_classes):
         print(
-            f'the checkpoint has {model.num_classes + more} classes, the config {model.num_classes}: '
+            f'the checkpoint has {given} classes, the config {model.num_classes}: '
             'all are kept; set model.num_classes to load the result as it is'
         )
     writers = {'ours': lambda state, model: state, 'official': to_official, 'hf': to_hf}

@@ -15,8 +15,6 @@ from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
 class DecoupledAttention(AttentionOp):
     """Projections of content and position, each by itself."""
 
-    official = ''  # what the official names begin with
-
     def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
@@ -35,38 +33,10 @@ class DecoupledAttention(AttentionOp):
         v = split_heads(self.value(v), self.num_heads)
         return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
 
-    def keys(self, layout: str) -> dict[str, str]:
-        names = {
-            'query_content': 'qcontent',
-            'query_pos': 'qpos',
-            'key_content': 'kcontent',
-            'key_pos': 'kpos',
-            'value': 'v',
-        }
-        if layout.startswith('hf'):
-            return self._hf_keys(layout)
-        place = '' if layout.startswith('mmdet') else f'../{self.official}_'
-        return {f'{ours}.': f'{place}{theirs}_proj.' for ours, theirs in names.items()}
-
-    def _hf_keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in ('hf_detr', 'hf_dab'):
-            return None
-        ours = ('query_content', 'query_pos', 'key_content', 'key_pos', 'value')
-        if layout == 'hf_dab':
-            kind = {'sa': 'self_attn', 'ca': 'cross_attn'}[self.official]
-            names = {f'{name}.': f'{kind}_{name}_proj.' for name in (*ours, 'query_spatial')}
-            spatial = f'{kind}_query_pos_sine_proj.'
-            return {**names, 'query_spatial.': spatial, 'out_proj.': f'{kind}.output_proj.'}
-        theirs = ('q_content', 'q_pos', 'k_content', 'k_pos', 'v', 'q_pos_sine')
-        names = {f'{a}.': f'{b}_proj.' for a, b in zip((*ours, 'query_spatial'), theirs)}
-        return {**names, 'out_proj.': 'o_proj.'}
-
 
 @MODELS.register_module()
 class DecoupledSelfAttention(DecoupledAttention):
     """Attention among the queries; the projections of content and position are added."""
-
-    official = 'sa'
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         q, k = self.query_content(state.content), self.key_content(state.content)
@@ -88,8 +58,6 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
         prior: see :class:`GuidedAttention`.
         layer: index of the decoder layer.
     """
-
-    official = 'ca'
 
     def __init__(
         self,
@@ -125,11 +93,3 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
     def _join(self, content: Tensor, place: Tensor) -> Tensor:
         """Twice (B, N, C) -> (B, heads, N, 2 C / heads)."""
         return torch.cat([split_heads(x, self.num_heads) for x in (content, place)], -1)
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout.startswith('hf'):
-            return super().keys(layout)
-        if layout.startswith('mmdet'):
-            return {**super().keys(layout), 'query_spatial.': 'qpos_sine_proj.'}
-        spatial = {'query_spatial.': '../ca_qpos_sine_proj.'}
-        return {**super().keys(layout), **spatial, 'out_proj.': '../cross_attn.out_proj.'}

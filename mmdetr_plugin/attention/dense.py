@@ -13,16 +13,6 @@ from .base import GuidedAttention, JoinedProjections, attend, split_heads
 class MultiheadAttention(JoinedProjections):
     """Projections of the standard attention."""
 
-    def keys(self, layout: str) -> dict[str, str | list[str]]:
-        if layout.startswith('mmdet'):
-            return {name: f'attn.{name}' for name in ('in_proj_', 'out_proj.')}
-        if not layout.startswith('hf'):
-            return {}
-        names: dict[str, str | list[str]] = {
-            f'in_proj_{kind}': [f'{x}_proj.{kind}' for x in 'qkv'] for kind in ('weight', 'bias')
-        }
-        return {**names, 'out_proj.': 'out_proj.' if layout == 'hf_dab' else 'o_proj.'}
-
     def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """``q (B, N, C)``, ``k`` and ``v (B, S, C)``, each projected and split into heads."""
         width = q.shape[-1]

@@ -8,9 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.names import OFFICIAL
-from ..ops.mlp import MLP
 from ..ops.gaussian import log_gaussian
+from ..ops.mlp import MLP
 from ..registry import MODELS
 from ..structures import LogitReference, Memory, State
 
@@ -85,7 +84,11 @@ class GaussianPrior(nn.Module):
         pixels = state.ref.points().unit() * memory.image_wh[:, None]  # (B, N, 2)
         layout = (len(self.strides), self.num_heads, 2)
         offsets, steepness = (
-            state.carry[f'gaussian_{name}'].to(pixels.dtype).unflatten(-1, layout).movedim(1, 3).unbind(1)
+            state.carry[f'gaussian_{name}']
+            .to(pixels.dtype)
+            .unflatten(-1, layout)
+            .movedim(1, 3)
+            .unbind(1)
             for name in ('offsets', 'steepness')
         )  # per level (B, heads, N, 2)
         biases = []
@@ -93,15 +96,3 @@ class GaussianPrior(nn.Module):
             centres = pixels[:, None] / stride + offsets[i]
             biases.append(log_gaussian(centres, steepness[i], shape) * (stride / UNIT))
         return torch.cat(biases, -1), state.carry.get('shares')
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {
-            'norm.': 'norm4.',
-            'reference.': 'point1.',
-            'offsets.': 'point2.',
-            'steepness.': 'point3.',
-            'shares.': 'point4.',
-        }
-        return {ours: f'../../{theirs}' for ours, theirs in names.items()}

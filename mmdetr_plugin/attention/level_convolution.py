@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoints.names import OFFICIAL
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp
@@ -72,14 +71,6 @@ class LevelConvolution(AttentionOp):
                 f'LevelConvolution needs num_levels={len(self.levels)} feature levels, each half '
                 f'of the one before, got {shapes}; change num_levels or the neck'
             )
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {'enter.': 'conv_1.', 'leave.': 'conv_2.'}
-        names |= {'to_coarser.': 'high_to_low.', 'to_finer.': 'low_to_high.'}
-        names |= {f'levels.{i}.': f'self_attn_{8 * 2**i}.' for i in range(len(self.levels))}
-        return {ours: f'../{theirs}' for ours, theirs in names.items()}
 
 
 def resize(x: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -9,11 +9,10 @@ from mmcv.ops import roi_align
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoints.names import OFFICIAL
-from ..ops.mlp import MLP
 from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code, stretch
 from ..ops.gaussian import log_gaussian
+from ..ops.mlp import MLP
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, attend, check_heads, narrow, split_heads
@@ -178,20 +177,3 @@ class SemanticAlignedAttention(AttentionOp):
         bias = log_gaussian(cells.transpose(1, 2) - 0.5, steepness.transpose(1, 2), (height, width))
         bias = narrow(bias, dtype)
         return bias.masked_fill(memory.mask[:, None, None], -torch.inf) if memory.padded else bias
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {
-            'points.conv.': 'point1.0.',
-            'points.mlp.': 'point2.',
-            'content_gate.': 'attn1.',
-            'place_gate.': 'attn2.',
-            'query_content.': 'ca_qcontent_proj.',
-            'query_place.': 'ca_qpos_sine_proj.',
-            'key_content.': 'ca_kcontent_proj.',
-            'key_place.': 'ca_kpos_sine_proj.',
-            'value.': 'ca_v_proj.',
-            'out_proj.': 'cross_attn.out_proj.',
-        }
-        return {ours: f'../{theirs}' for ours, theirs in names.items()}

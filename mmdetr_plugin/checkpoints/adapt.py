@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from .class_names import match_classes
 from .names import IGNORED
-from .report import Report, listing
+from .plan import FILLED, INITIAL, LOADED, MAPPED, Choice, Plan, Step, listing
 from .rows import ANY_CLASS, CLASSES, QUERIES, Rows, row_table
-
-NOISE = 0.1
-"""Deviation of a copied query from its source, over that of all entries of the parameter."""
 
 
 def adapt(
@@ -23,8 +19,24 @@ def adapt(
     target: Sequence[str | None] | None = None,
     start: bool = True,
     filled: Iterable[str] = (),
-) -> tuple[dict[str, Tensor], Report]:
-    """Weights by our names, as :func:`to_ours` gives them -> the shapes of ``model``, and a report.
+) -> tuple[dict[str, Tensor], Plan]:
+    """Weights by our names, as :func:`to_ours` gives them -> the shapes of ``model``, and how.
+
+    The arguments are those of :func:`make_plan`.
+    """
+    plan = make_plan(state, model, source, target, start, filled)
+    return plan.carry_out(state, model.state_dict()), plan
+
+
+def make_plan(
+    state: Mapping[str, Tensor],
+    model: nn.Module,
+    source: Sequence[str | None] | None = None,
+    target: Sequence[str | None] | None = None,
+    start: bool = True,
+    filled: Iterable[str] = (),
+) -> Plan:
+    """What becomes of weights by our names, where ``model`` may have other classes and queries.
 
     Class rows go by name where both sides have names; without names equal numbers of rows keep
     their order, and all others begin with the values that ``model`` has now, its initial ones. Of
@@ -42,43 +54,39 @@ def adapt(
             starts.
     """
     own, table = model.state_dict(), row_table(model)
-    report, filled = Report(), set(filled)
-    given, wanted = _count(state, table), _count(own, table)
-    if not start and source is None and given == wanted:
-        target = None  # whatever they are called, they are its classes
-    classes, report.notes = match_classes(given, wanted, source, target)
+    plan, filled = Plan(start=start), set(filled)
+    classes: list[int | None] = []
+    given, wanted = count_classes(state, table), count_classes(own, table)
+    if given is not None and wanted is not None:
+        if not start and source is None and given == wanted:
+            target = None  # whatever they are called, they are its classes
+        classes, plan.notes = match_classes(given, wanted, source, target)
+    elif source is not None and target is not None and list(source) != list(target):
+        plan.notes.append('classes: no part of the model says which rows are classes, all are kept')
     if not start:
         _check_exact(state, own, table, classes, target)
-    generator = torch.Generator().manual_seed(0)
-    out = {}
     for name, value in state.items():
-        kept = 'filled' if name in filled else 'loaded'
-        out[name] = value
-        if name not in table:
-            report.add(name, kept, 0 if name.endswith(IGNORED) else value.numel())
-            continue
+        kept = FILLED if name in filled else LOADED
         fresh = own[name]
-        choice = _choose(table[name], classes, len(value), len(fresh))
-        if choice == list(range(len(value))):
-            report.add(name, kept, value.numel())
+        whole = tuple(range(len(value))) if name in table else ()
+        choice = _choose(table[name], classes, len(value), len(fresh)) if name in table else whole
+        if choice == whole:
+            plan.add(name, kept, 0 if name.endswith(IGNORED) else value.numel())
         elif table[name].of == QUERIES:
-            out[name] = _resize(value, len(fresh), generator)
-            report.add(name, 'mapped', fresh.numel())
-            report.notes.append(_query_note(name, len(value), len(fresh)))
+            plan.steps.append(Step(name, {MAPPED: fresh.numel()}, choice, noise=True))
+            plan.notes.append(_query_note(name, len(value), len(fresh)))
         else:
-            out[name] = _pick(value, fresh, choice)
             new = choice.count(None) * fresh[0].numel()
-            report.add(name, 'mapped', fresh.numel() - new)
-            report.add(name, 're-initialised', new)
+            numbers = {MAPPED: fresh.numel() - new, INITIAL: new}
+            plan.steps.append(Step(name, numbers, choice))
     for name in own:
         if name not in state and not name.endswith(IGNORED):
-            report.add(name, 're-initialised', own[name].numel())
-            out |= {name: own[name]} if start else {}
-    return out, report
+            plan.add(name, INITIAL, own[name].numel())
+    return plan
 
 
-def _count(state: Mapping[str, Tensor], table: Mapping[str, Rows]) -> int:
-    """Number of classes.
+def count_classes(state: Mapping[str, Tensor], table: Mapping[str, Rows]) -> int | None:
+    """Number of classes of which ``state`` has rows; None if ``table`` names no class rows.
 
     Raises:
         ValueError: parameters disagree.
@@ -86,40 +94,23 @@ def _count(state: Mapping[str, Tensor], table: Mapping[str, Rows]) -> int:
     counts = {
         n: len(state[n]) - r.extra for n, r in table.items() if n in state and r.of == CLASSES
     }
-    if len(set(counts.values())) != 1:
+    if len(set(counts.values())) > 1:
         raise ValueError(
             'all class rows of a checkpoint must be of the same classes, got '
             f'{listing([f"{name}: {count}" for name, count in counts.items()])}; '
             'take the file as its training wrote it'
         )
-    return next(iter(counts.values()))
+    return next(iter(counts.values()), None)
 
 
-def _choose(rows: Rows, classes: list[int | None], given: int, wanted: int) -> list[int | None]:
+def _choose(rows: Rows, classes: list[int | None], given: int, wanted: int) -> Choice:
     """The source's row for each row of a parameter."""
     if rows.of == QUERIES:
-        return [i % given for i in range(wanted)]
+        return tuple(i % given for i in range(wanted))
     given, wanted = given - rows.extra, wanted - rows.extra
     if rows.of == ANY_CLASS:
         classes = [i if i < given else None for i in range(wanted)]
-    return [*classes, *range(given, given + rows.extra)]
-
-
-def _pick(value: Tensor, fresh: Tensor, choice: list[int | None]) -> Tensor:
-    """Rows of ``value``, and those of ``fresh`` where there is no choice."""
-    out = fresh.detach().to(value, copy=True)
-    chosen = torch.tensor([row is not None for row in choice], device=value.device)
-    out[chosen] = value[[row for row in choice if row is not None]]
-    return out
-
-
-def _resize(value: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """(N, ...) -> (number, ...): the first rows; beyond N they are repeated with noise."""
-    out = value[torch.arange(number, device=value.device) % len(value)]
-    copies = out[len(value) :]
-    scale = NOISE * value.float().std()
-    copies += (scale * torch.randn(copies.shape, generator=generator).to(scale)).to(value)
-    return out
+    return (*classes, *range(given, given + rows.extra))
 
 
 def _query_note(name: str, given: int, wanted: int) -> str:

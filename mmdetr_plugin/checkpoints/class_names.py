@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmdet.evaluation import get_classes
 
-from .report import listing
+from .plan import listing
 
 Names = tuple[str | None, ...]
 """A name for each class row; None for a number that is not in use."""

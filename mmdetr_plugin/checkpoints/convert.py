@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .hf import names_of_models
-from .layouts import DETECTOR, LACKS, hf_layout, recognise
-from .names import IGNORED, OFFICIAL, Pieces, layout_names, style
+from .layouts import get_layout, hf_layout, recognise
+from .names import IGNORED, Pieces, layout_names
 from .rows import row_table
+
+if TYPE_CHECKING:
+    from ..detector import DETR
 
 WRAPPERS = ('state_dict', 'model')
 """Entries under which checkpoints keep the weights."""
 
 MASK_HEAD = 'mask_head.'
-
-Table = dict[str, tuple[Pieces, ...]]
+MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
+"""What names of mask heads begin with, in all layouts."""
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
@@ -30,7 +33,7 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
 
 
 def to_ours(
-    weights: Mapping, model: nn.Module, masks: bool = True
+    weights: Mapping, model: DETR, masks: bool = True
 ) -> tuple[dict[str, Tensor], str, list[str]]:
     """Weights of any known layout -> our names, those of ``model``.
 
@@ -51,18 +54,18 @@ def to_ours(
             message lists them with the nearest names.
     """
     state = unwrap(weights)
-    layout = recognise(state, model.layout)
-    if style(layout) == 'hf':
-        state = names_of_models(state, layout)
-    out, filled = _rename(state, model, layout, masks)
     target, rows = model.state_dict(), row_table(model)
+    layout = get_layout(recognise(state, model.layout, target))
+    if layout.from_file is not None:
+        state = dict(layout.from_file(state))
+    out, filled = _rename(state, model, layout.name, masks)
     # How many classes and queries there are is not for the conversion to judge.
     _check_shapes({n: tuple(tuple(s[n].shape[n in rows :]) for s in (out, target)) for n in out})
-    return out, style(layout), filled
+    return out, layout.style, filled
 
 
 def from_official(
-    state: Mapping[str, Tensor], model: nn.Module, masks: bool = True
+    state: Mapping[str, Tensor], model: DETR, masks: bool = True
 ) -> dict[str, Tensor]:
     """Weights in the official layout of ``model``, and of its shapes -> our names.
 
@@ -76,10 +79,11 @@ def from_official(
 
 
 def _rename(
-    state: Mapping[str, Tensor], model: nn.Module, layout: str, masks: bool
+    state: Mapping[str, Tensor], model: DETR, layout: str, masks: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by our names, and the names that were filled."""
-    state, table = _table(state, model, layout, masks)
+    state, without = _fit_masks(state, model, layout, masks)
+    table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
     absent = {
         ours: [n for names in sources for n in names if n not in state]
@@ -88,7 +92,9 @@ def _rename(
     trainable = _trainable(model)
     if all(absent[ours] for ours in table if ours not in trainable):
         absent = {ours: names for ours, names in absent.items() if ours in trainable}
-    filled = [n for n, names in absent.items() if names and _may_lack(n, layout, table)]
+    lacks = get_layout(layout).lacks
+    may_lack = set() if lacks is None else lacks(table)
+    filled = [n for n, names in absent.items() if names and n in may_lack]
     missing = [name for n, names in absent.items() if n not in filled for name in names]
     unmapped = [name for name in state if name not in known and not name.endswith(IGNORED)]
     _check_names(missing, unmapped, known, state, _described(layout))
@@ -101,36 +107,19 @@ def _rename(
     return {name: out[name] for name in target if name in out}, filled
 
 
-def _table(
-    state: Mapping[str, Tensor], model: nn.Module, layout: str, masks: bool
-) -> tuple[Mapping[str, Tensor], Table]:
-    """The file and its names of the model's tensors, less a mask head that only one of them has."""
-    root = getattr(model, 'official_root', '')
-    without = None
-    if layout in OFFICIAL and not masks:
-        wrapped = any(name.startswith(DETECTOR) for name in state)
-        if wrapped and not root:
-            state = {
-                n.removeprefix(DETECTOR): v for n, v in state.items() if n.startswith(DETECTOR)
-            }
-        elif root and not wrapped:
-            state = {root + name: value for name, value in state.items()}
-            without = MASK_HEAD
-    elif not masks and not any(name.startswith(MASK_HEAD) for name in state):
-        without = MASK_HEAD
-    if layout != 'ours':
-        return state, layout_names(model, layout, without)
-    if not masks and not root:
-        state = {n: value for n, value in state.items() if not n.startswith(MASK_HEAD)}
-    names = [n for n in model.state_dict() if not n.startswith(without or '-')]
-    return state, {n: ((n,),) for n in names if not n.endswith(IGNORED)}
-
-
-def _may_lack(ours: str, layout: str, table: Table) -> bool:
-    """Whether files of the layout lack this bias: that of a convolution before a norm."""
-    pattern = LACKS.get(style(layout))
-    match = pattern and pattern.fullmatch(ours)
-    return bool(match) and f'{match[1]}gn.weight' in table
+def _fit_masks(
+    state: Mapping[str, Tensor], model: DETR, layout: str, masks: bool
+) -> tuple[Mapping[str, Tensor], str | None]:
+    """The file, less a mask head that the model does not have, with the detector where the model's
+    table has it; and the prefix of the model's own mask head if the file has none."""
+    wanted = model.mask_head is not None
+    if masks or wanted == any(name.startswith(MASK_HEADS) for name in state):
+        return state, None
+    wrapper = get_layout(layout).wrapper
+    if wanted:
+        return {wrapper + name: value for name, value in state.items()}, MASK_HEAD
+    others = (name for name in state if not name.startswith(MASK_HEADS))
+    return {name.removeprefix(wrapper): state[name] for name in others}, None
 
 
 def _join(state: Mapping[str, Tensor], sources: tuple[Pieces, ...]) -> Tensor:
@@ -146,7 +135,7 @@ def _join(state: Mapping[str, Tensor], sources: tuple[Pieces, ...]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def to_official(state: Mapping[str, Tensor], model: DETR) -> dict[str, Tensor]:
     """Our weights -> the official layout of ``model``, every alias included.
 
     Buffers and frozen parameters may be absent from ``state`` (a dictionary of gradients has none).
@@ -157,7 +146,7 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     return _write(state, model, model.layout)
 
 
-def to_hf(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def to_hf(state: Mapping[str, Tensor], model: DETR) -> dict[str, Tensor]:
     """Our weights -> the names of transformers 5.23, as :func:`to_official`; the ResNet is timm's.
 
     Raises:
@@ -166,7 +155,7 @@ def to_hf(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     return _write(state, model, hf_layout(model))
 
 
-def _write(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[str, Tensor]:
+def _write(state: Mapping[str, Tensor], model: DETR, layout: str) -> dict[str, Tensor]:
     table = layout_names(model, layout)
     trainable = _trainable(model)
     missing = [name for name in table if name in trainable and name not in state]
@@ -184,7 +173,7 @@ def _write(state: Mapping[str, Tensor], model: nn.Module, layout: str) -> dict[s
     return out
 
 
-def _trainable(model: nn.Module) -> set[str]:
+def _trainable(model: DETR) -> set[str]:
     return {name for name, p in model.named_parameters() if p.requires_grad}
 
 

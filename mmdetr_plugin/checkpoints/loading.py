@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 from .adapt import adapt
-from .convert import to_ours, unwrap
-from .report import Report, listing
+from .convert import MASK_HEADS, to_ours, unwrap
+from .plan import SKIPPED, Plan, listing
 
-MASK_HEADS = ('mask_head.', 'bbox_attention.')
-"""What names of mask heads begin with, in all layouts."""
+if TYPE_CHECKING:
+    from ..detector import DETR
 
 
 def weights_for(
-    model: nn.Module,
+    model: DETR,
     checkpoint: Mapping,
     source: Sequence[str | None] | None = None,
     target: Sequence[str | None] | None = None,
     start: bool = True,
-) -> tuple[dict[str, Tensor], Report]:
-    """Weights of ``checkpoint`` by the names and in the shapes of ``model``.
+) -> tuple[dict[str, Tensor], Plan]:
+    """Weights of ``checkpoint`` by the names and in the shapes of ``model``, and how they were made.
 
     The mask head alone may be missing in the file, or be more than the model has.
 
@@ -34,31 +35,34 @@ def weights_for(
     """
     weights = unwrap(checkpoint)
     state, layout, filled = to_ours(weights, model, masks=False)
-    state, report = adapt(state, model, source, target, start, filled)
+    state, plan = adapt(state, model, source, target, start, filled)
     if layout != 'ours':
-        report.notes.insert(0, f'layout: {layout}')
+        plan.notes.insert(0, f'layout: {layout}')
     if filled:
-        report.notes.append(
+        plan.notes.append(
             f'filled with zeros, as the layout has no such tensors: {listing(filled)}'
         )
     for name, value in weights.items():
         if name.startswith(MASK_HEADS) and model.mask_head is None:
-            report.add('mask_head', 'skipped', value.numel())
-    return state, report
+            plan.add(name, SKIPPED, value.numel())
+    return state, plan
 
 
-def accept_checkpoint(
-    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
-) -> None:
+def accept_checkpoint(model: DETR, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Hook before ``load_state_dict``: weights of any known layout become the model's, in place.
 
     So a published file is loaded as it is wherever a file is. The hook sees no class names; what they
-    are needed for is left to the runner's ``CheckpointAdapter``.
+    are needed for is left to the runner's ``CheckpointAdapter``. What already has the names and shapes
+    of the model, as all that the adapter made, is loaded without a word.
     """
-    if prefix:
+    if prefix or _shapes(state_dict) == _shapes(model.state_dict()):
         return
-    state, report = weights_for(model, state_dict, start=False)
-    for note in report.notes:
-        print_log(note, 'current')
+    state, plan = weights_for(model, state_dict, start=False)
+    if plan.notes:
+        print_log('\n'.join(plan.notes), 'current')
     state_dict.clear()
     state_dict.update(state)
+
+
+def _shapes(state: Mapping[str, object]) -> dict[str, object]:
+    return {name: getattr(value, 'shape', None) for name, value in state.items()}

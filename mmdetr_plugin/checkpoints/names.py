@@ -1,36 +1,16 @@
-"""Names of a model's parameters in the published checkpoints.
-
-Every part knows its own names: ``part.keys(layout)`` maps prefixes of its parameters to the prefixes
-that the layout gives them, relative to the part's own place, with a leading ``../`` to the place that
-its parent has, or with a leading ``/`` from the root. The map of a model is the union of its parts'
-maps. What a prefix maps to:
-
-* a string: the prefix there;
-* a tuple: several names of one tensor;
-* a list: the tensor is split there, along its first axis, e.g. ``in_proj_weight`` into the matrices
-  of queries, keys and values.
-
-``keys`` returns None where the layout has no such part.
-
-Layouts are those of ``OFFICIAL``, see ``DETR.layout``, and those that ``layouts.py`` tells apart. Where
-an official layout wraps the detector in a larger model, ``model.official_root`` is the prefix that all
-names get, but for those with a leading ``//``.
-"""
+"""Names of a model's parameters in the files of other projects: the tables of all its parts, joined."""
 
 from __future__ import annotations
 
 from itertools import product
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-OFFICIAL = ('detr', 'deformable', 'anchor', 'sam')
-"""Layouts of the official repositories."""
+from .layouts import Layout, get_layout
 
-
-def style(layout: str) -> str:
-    """Whose layout it is: ``mmdet`` for ``mmdet_detr``, ``official`` for ``detr``."""
-    return 'official' if layout in OFFICIAL else layout.split('_')[0]
-
+if TYPE_CHECKING:
+    from ..detector import DETR
 
 IGNORED = 'num_batches_tracked'
 """Counters of mmdet's batch norms that a published frozen norm does not have."""
@@ -40,7 +20,7 @@ Pieces = tuple[str, ...]
 
 
 def layout_names(
-    model: nn.Module, layout: str, without: str | None = None
+    model: DETR, layout: str, without: str | None = None
 ) -> dict[str, tuple[Pieces, ...]]:
     """Our parameter and buffer names -> their names in ``layout``, the first being the principal.
 
@@ -48,31 +28,30 @@ def layout_names(
         without: prefix of names to leave out.
 
     Raises:
-        ValueError: the layout has no such part.
+        ValueError: the layout is not known, or has no such part.
     """
-    root = getattr(model, 'official_root', '') if layout in OFFICIAL else ''
-    left_out = ('data_preprocessor', without or 'data_preprocessor')
+    table = get_layout(layout)
+    root = table.root_of(model)
+    left_out = [] if table.style == 'ours' else ['data_preprocessor.']
+    left_out += [] if without is None else [without]
     return {
-        name: tuple(
-            tuple(_from_root(n, root) for n in each) for each in _names(model, name, layout)
-        )
+        name: tuple(tuple(_from_root(n, root) for n in each) for each in _names(model, name, table))
         for name in model.state_dict()
-        if not name.endswith(IGNORED) and not name.startswith(left_out)
+        if not name.endswith(IGNORED) and not name.startswith(tuple(left_out))
     }
 
 
-def official_names(model: nn.Module, layout: str) -> dict[str, tuple[str, ...]]:
+def official_names(model: DETR, layout: str) -> dict[str, tuple[str, ...]]:
     """As :func:`layout_names`, for an official layout, which splits no tensor."""
     return {n: tuple(p for (p,) in each) for n, each in layout_names(model, layout).items()}
 
 
-def _names(module: nn.Module, name: str, layout: str) -> tuple[Pieces, ...]:
+def _names(module: nn.Module, name: str, layout: Layout) -> tuple[Pieces, ...]:
     """Names of parameter ``name`` of ``module``, relative to the module or absolute."""
-    keys = getattr(module, 'keys', None)
-    table = keys(layout) if callable(keys) and not isinstance(module, nn.ModuleDict) else {}
+    table = layout.names_of(module)
     if table is None:
         raise ValueError(
-            f"every part of the model must exist in a checkpoint of the layout '{layout}', but "
+            f"every part of the model must exist in a checkpoint of the layout '{layout.name}', but "
             f'{type(module).__name__} does not; use the config that the checkpoint was made with'
         )
     matches = [prefix for prefix in table if name.startswith(prefix)]
@@ -102,23 +81,3 @@ def _join(head: str, part: str) -> str:
 
 def _from_root(name: str, root: str) -> str:
     return name[2:] if name.startswith('//') else root + name.removeprefix('/')
-
-
-def projection_names(neck: nn.Module, layout: str) -> dict[str, str]:
-    """Names of the input projections, the convolutions of a ``ChannelMapper``."""
-    names = {}
-    root = '/model.' if layout.startswith('hf') else '/'
-    for kind in ('convs', 'extra_convs'):
-        for i, module in enumerate(getattr(neck, kind, None) or ()):
-            number = i + len(neck.convs) * (kind == 'extra_convs')
-            name = f'{root}input_proj.{number}.0.'
-            if layout in ('hf_detr', 'hf_dab'):
-                name = f'{root}input_projection.'
-            elif layout == 'detr':
-                name = '/input_proj.'
-                if len(neck.convs) > 1:  # multi-scale SMCA: by width, and by size if that is not 1
-                    size = '_3' if kind == 'extra_convs' else ''
-                    name = f'/input_proj_{module.in_channels}{size}.'
-            names[f'neck.{kind}.{i}.conv.'] = name
-            names[f'neck.{kind}.{i}.gn.'] = f'{root}input_proj.{number}.1.'
-    return names

@@ -39,7 +39,7 @@ def latest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
     Raises:
         ValueError: there are checkpoints but no whole one.
     """
-    faults = []
+    faults: list[str] = []
     for path in dict.fromkeys((*_named_last(Path(folder)), *_newest_first(Path(folder)))):
         fault = _fault(path)
         if not fault:

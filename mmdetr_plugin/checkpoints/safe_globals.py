@@ -44,8 +44,9 @@ def register_safe_globals() -> None:
 
 def statistic(owner: object, name: str) -> object:
     """What the unpickler gets for ``getattr``: the registered statistics of a history, no more."""
-    if owner is HistoryBuffer and name in HistoryBuffer._statistics_methods:
-        return HistoryBuffer._statistics_methods[name]
+    statistics = HistoryBuffer._statistics_methods
+    if owner is HistoryBuffer and name in statistics:
+        return statistics[name]
     raise ValueError(
         f'a checkpoint may refer to the statistics of HistoryBuffer only, got {name!r} of {owner!r}; '
         'do not load this file'

@@ -48,10 +48,10 @@ def tensor_bytes(weights: Mapping[str, Tensor], path: str | Path) -> bytes:
 @CheckpointLoader.register_scheme(prefixes=r'(?!\w+://).*\.safetensors$', force=True)
 def load_from_safetensors(path: str, map_location: str | torch.device | None = None) -> dict:
     """MMEngine's loader of a local file, e.g. for ``load_from``."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')
-    return read_tensors(path, str(map_location or 'cpu'))
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'the checkpoint must be a file, got {file}; check the path')
+    return read_tensors(file, str(map_location or 'cpu'))
 
 
 def _package(path: str | Path) -> ModuleType:

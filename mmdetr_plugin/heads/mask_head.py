@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads
-from ..checkpoints.names import OFFICIAL
 from ..ops.precision import same_autocast
 from ..registry import MODELS
 from ..structures import Masks, Memory, Prediction
@@ -153,16 +152,3 @@ class AttentionMaskHead(MaskHead):
                 x = level.index_select(0, image) + F.interpolate(x, size=level.shape[-2:])
             x = norm(conv(x)).relu()
         return self.out(x)[:, 0]
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = {
-            'query.': '//bbox_attention.q_linear.',
-            'key.': '//bbox_attention.k_linear.',
-            'out.': '//mask_head.out_lay.',
-        }
-        for kind, theirs in (('convs', 'lay'), ('norms', 'gn'), ('adapters', 'adapter')):
-            for i in range(len(getattr(self, kind))):
-                names[f'{kind}.{i}.'] = f'//mask_head.{theirs}{i + 1}.'
-        return names

@@ -99,5 +99,7 @@ def to_instances(
     for i, sample in enumerate(samples):
         height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
         pixels = boxes_xyxy[i] * boxes_xyxy.new_tensor((width, height, width, height))
-        instances.append(InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i]))
+        instances.append(
+            InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
+        )
     return instances

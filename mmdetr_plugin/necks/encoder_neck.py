@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..build import build_slot
-from ..transformer.embedding import embed_maps
 from ..registry import MODELS
+from ..transformer.embedding import embed_maps
 
 POSITION = {'type': 'SinePosition', 'offset': -0.5}
 

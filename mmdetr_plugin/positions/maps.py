@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.names import OFFICIAL, style
-from ..ops.mlp import MLP
 from ..ops.coordinates import sine_code, sine_point_code
+from ..ops.mlp import MLP
 from ..registry import MODELS
 
 PLACES = ('attention', 'input', 'none')
@@ -82,10 +81,6 @@ class PositionEncoding(nn.Module):
         if self.at == 'attention':
             return tokens, codes
         return tokens + codes if self.at == 'input' else tokens, torch.zeros_like(codes)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        root = {'mmdet': '/', 'hf': '/model.'}.get(style(layout), '/transformer.')
-        return {'level_embed': f'{root}level_embed'}
 
 
 @MODELS.register_module()
@@ -182,14 +177,6 @@ class LearnedPosition(PositionEncoding):
         rows = self.rows.weight[:height, None].expand(-1, width, -1)
         return torch.cat((columns, rows), -1).expand(batch, -1, -1, -1)
 
-    def keys(self, layout: str) -> dict[str, str]:
-        root = '/positional_encoding.' if layout.startswith('mmdet') else '/backbone.1.'
-        names = {'columns.': f'{root}col_embed.', 'rows.': f'{root}row_embed.'}
-        if layout.startswith('hf'):
-            root = '/model.position_embedding.'
-            names = {'columns.': f'{root}column_embeddings.', 'rows.': f'{root}row_embeddings.'}
-        return {**super().keys(layout), **names}
-
 
 @MODELS.register_module()
 class AnchorPosition(PositionEncoding):
@@ -254,12 +241,3 @@ class AnchorPosition(PositionEncoding):
         index = [(~line).cumsum(1, dtype=torch.float32) for line in (mask[:, 0], mask[:, :, 0])]
         x, y = ((i - 0.5) / i[:, -1:] for i in index)
         return x, y
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        names = super().keys(layout)
-        for ours, theirs in (('plane', 'adapt_pos2d'), ('line', 'adapt_pos1d')):
-            for i in (0, 1):  # a ReLU stands between the two linear layers
-                names[f'{ours}.layers.{i}.'] = f'/transformer.{theirs}.{2 * i}.'
-        return names

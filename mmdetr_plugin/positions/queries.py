@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..attention.base import check_heads
-from ..ops.mlp import MLP
 from ..ops.coordinates import sine_point_code
+from ..ops.mlp import MLP
 from ..registry import MODELS
 from ..structures import Memory, State
 
@@ -111,9 +111,6 @@ class ConditionalPosition(nn.Module):
             return replace(state, spatial=partial(self.projection, code))
         return replace(state, spatial=self.projection(code, state.content))
 
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'projection.mlp.': '../query_scale.'}
-
 
 class BoxCode(nn.Module):
     """Codes of the reference boxes and a perceptron that makes positions from them."""
@@ -127,9 +124,6 @@ class BoxCode(nn.Module):
     def code(self, boxes: Tensor) -> Tensor:
         """(B, N, 4) in 0..1 -> (B, N, 2 C), in the order y, x, w, h."""
         return sine_point_code(boxes, self.embed_dims // 2)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'projection.mlp.': '../query_scale.', 'position.': '../ref_point_head.'}
 
 
 @MODELS.register_module()
@@ -162,9 +156,6 @@ class BoxPosition(BoxCode):
             stretch = self.size(state.content).sigmoid() / boxes[..., 2:]  # (B, N, 2) of w, h
             spatial = spatial * stretch.flip(-1).repeat_interleave(self.embed_dims // 2, -1)
         return replace(state, pos=self.position(code), spatial=spatial)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        return {**super().keys(layout), 'size.': '../ref_anchor_head.'}
 
 
 @MODELS.register_module()

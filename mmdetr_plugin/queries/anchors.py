@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.names import OFFICIAL
 from ..checkpoints.rows import QUERIES, Rows
 from ..heads.base import Head
 from ..ops.coordinates import inverse_sigmoid
@@ -74,11 +73,6 @@ class AnchorQueries(QuerySource):
     def rows(self) -> dict[str, Rows]:
         # Each pattern goes with each point, so that either number changes without the other.
         return dict.fromkeys(('points', 'patterns.'), Rows(QUERIES))
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        return {'patterns.': '/transformer.pattern.', 'points': '/transformer.position.weight'}
 
 
 def grid_points(number: int) -> Tensor:

@@ -74,14 +74,3 @@ class LearnedBoxes(QuerySource):
 
     def rows(self) -> dict[str, Rows]:
         return dict.fromkeys(('boxes.', 'content.', 'patterns.'), Rows(QUERIES))
-
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            return {'boxes.': '/query_embedding.', 'patterns.': '/patterns.'}
-        if layout.startswith('hf'):
-            names = {'boxes.': '/model.query_refpoint_embeddings.', 'patterns.': '/model.patterns.'}
-            return names if layout == 'hf_dab' else None
-        # Only DAB-DETR's patterns belong to the transformer.
-        patterns = '/transformer.patterns.' if layout == 'detr' else '/patterns_embed.'
-        boxes = '/query_embed.' if layout == 'sam' else '/refpoint_embed.'
-        return {'boxes.': boxes, 'content.': '/tgt_embed.', 'patterns.': patterns}

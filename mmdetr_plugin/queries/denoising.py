@@ -119,9 +119,7 @@ class DenoisingQueries(QuerySource):
             content = content + F.pad(self.labels.weight[-1], (0, self.indicator))
         return replace(state, content=content)
 
-    def _noised(
-        self, layout: NoiseLayout, draws: NoiseDraws, memory: Memory, like: State
-    ) -> State:
+    def _noised(self, layout: NoiseLayout, draws: NoiseDraws, memory: Memory, like: State) -> State:
         """The noised queries; a place without an object has content 0 and the middle of the image."""
         targets = layout.targets
         boxes = layout.copies(targets.padded_boxes).to(memory.tokens.dtype)
@@ -183,9 +181,7 @@ class DenoisingQueries(QuerySource):
         inner = state.attended()
         if inner is None:
             inner = torch.ones(1, 1, number, number, dtype=torch.bool, device=group.device)
-        upper = torch.cat(
-            (group[:, None] == group, detecting.expand(len(group), -1)), 1
-        )
+        upper = torch.cat((group[:, None] == group, detecting.expand(len(group), -1)), 1)
         lower = F.pad(inner.expand(*inner.shape[:2], number, number), (len(group), 0))
         upper = upper.expand(*lower.shape[:2], -1, -1)
         return torch.cat((upper, lower), 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..build import build_slot
-from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
 from ..heads.base import Head
 from ..ops.precision import no_autocast
@@ -67,10 +66,6 @@ class LearnedQueries(QuerySource):
     def rows(self) -> dict[str, Rows]:
         return {'embedding.': Rows(QUERIES)}
 
-    def keys(self, layout: str) -> dict[str, str]:
-        names = {'mmdet': '/query_embedding.', 'hf': '/model.query_position_embeddings.'}
-        return {'embedding.': names.get(style(layout), '/query_embed.')}
-
 
 @MODELS.register_module()
 class LinearReference(nn.Linear):
@@ -80,10 +75,3 @@ class LinearReference(nn.Linear):
         super().__init__(embed_dims, 2)
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            return {'': '/reference_points_fc.'}
-        if layout.startswith('hf'):
-            return {'': '/model.reference_points.'}
-        return {'': '/transformer.reference_points.'}

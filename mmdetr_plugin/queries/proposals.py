@@ -131,17 +131,3 @@ class EncoderProposals(QuerySource):
 
     def rows(self) -> dict[str, Rows]:
         return {} if self.content is None else {'content.': Rows(QUERIES)}
-
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            names = {'output.': 'memory_trans_fc.', 'output_norm.': 'memory_trans_norm.'}
-            names |= {'position.': 'pos_trans_fc.', 'position_norm.': 'pos_trans_norm.'}
-            return {ours: f'/{theirs}' for ours, theirs in names.items()}
-        names = {
-            'output.': 'enc_output.',
-            'output_norm.': 'enc_output_norm.',
-            'position.': 'pos_trans.',
-            'position_norm.': 'pos_trans_norm.',
-        }
-        root = '/model.' if layout.startswith('hf') else '/transformer.'
-        return {ours: f'{root}{theirs}' for ours, theirs in names.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.names import style
 from ..checkpoints.rows import QUERIES, Rows
 from ..ops.mlp import MLP
 from ..registry import MODELS
@@ -19,10 +18,6 @@ class MLPReference(MLP):
         super().__init__(embed_dims, embed_dims, 2, 2)
         for linear in self.layers:
             nn.init.xavier_uniform_(linear.weight)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        root = {'mmdet': '/', 'hf': '/model.'}.get(style(layout), '/transformer.')
-        return {'': f'{root}decoder.ref_point_head.'}
 
 
 @MODELS.register_module()

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..build import build_slot
-from ..checkpoints.names import style
 from ..heads.base import Head
-from .initialization import init_transformer_
-from .layers import run_layer
 from ..registry import MODELS
 from ..structures import Memory, Prediction, State
+from .initialization import init_transformer_
+from .layers import run_layer
 
 
 @MODELS.register_module()
@@ -52,10 +51,6 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
         self.adapter = build_slot(MODELS, adapter, 'decoder.adapter', **shared)
         init_transformer_(self)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        name = {'mmdet': 'post_norm.', 'hf': 'layernorm.'}.get(style(layout))
-        return {} if name is None else {'norm.': name}
 
     def forward(
         self, state: State, memory: Memory, head: Head, aux: bool = True

@@ -9,10 +9,10 @@ from torch import nn
 
 from ..build import build_slot
 from ..ops.mlp import MLP
-from .initialization import init_transformer_
-from .layers import run_layer
 from ..registry import MODELS
 from ..structures import Memory, State
+from .initialization import init_transformer_
+from .layers import run_layer
 
 
 @MODELS.register_module()
@@ -68,6 +68,3 @@ class Encoder(nn.Module):
             state = run_layer(layer, state, memory, i, self.with_cp)
             memory = replace(memory, tokens=state.content)
         return replace(memory, tokens=self.norm(memory.tokens))
-
-    def keys(self, layout: str) -> dict[str, str]:
-        return {'position_scale.': 'query_scale.'}

@@ -31,13 +31,5 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            places = {'linear1.': '0.0.', 'activation.': '0.1.', 'linear2.': '1.'}
-            return {ours: f'layers.{theirs}' for ours, theirs in places.items()}
-        if layout.startswith('hf'):
-            return {'linear1.': 'fc1.', 'activation.': 'activation_fn.', 'linear2.': 'fc2.'}
-        return {}
-
     def forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))

@@ -106,20 +106,6 @@ class EncoderLayer(TransformerLayer):
         shared = {'embed_dims': embed_dims, 'dropout': dropout, 'layer': layer}
         super().__init__({'self_attn': self_attn}, ffn, residual, residuals, **shared)
 
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            return {'self_attn_out.norm.': 'norms.0.', 'ffn_out.norm.': 'norms.1.'}
-        if layout.startswith('hf'):
-            names = {'self_attn_out.norm.': 'self_attn_layer_norm.'}
-            names['ffn_out.norm.'] = 'final_layer_norm.'
-            return {**names, 'ffn.': '' if layout == 'hf_dab' else 'mlp.'}
-        ffn = 'ffn.' if layout == 'anchor' else ''
-        return {
-            'self_attn_out.norm.': 'norm1.',
-            'ffn.': ffn,
-            'ffn_out.norm.': f'{ffn}norm2.',
-        }
-
 
 @MODELS.register_module()
 class DecoderLayer(TransformerLayer):
@@ -146,30 +132,3 @@ class DecoderLayer(TransformerLayer):
             return super().attend(name, state, memory, layer)
         update = super().attend(name, state.grouped(), memory, layer)
         return update.unflatten(0, (-1, state.groups)).flatten(1, 2)
-
-    def keys(self, layout: str) -> dict[str, str]:
-        if layout.startswith('mmdet'):
-            outputs = ('self_attn_out', 'cross_attn_out', 'ffn_out')
-            return {f'{name}.norm.': f'norms.{i}.' for i, name in enumerate(outputs)}
-        if layout.startswith('hf'):
-            # The layers of DAB-DETR keep each norm with what comes before it.
-            places = ('self_attn.', 'cross_attn.', 'mlp.') if layout == 'hf_dab' else ('', '', '')
-            cross = 'cross_attn' if layout == 'hf_dab' else 'encoder_attn'
-            return {
-                'self_attn_out.norm.': f'{places[0]}self_attn_layer_norm.',
-                'cross_attn.': f'{cross}.',
-                'cross_attn_out.norm.': f'{places[1]}{cross}_layer_norm.',
-                'ffn.': 'mlp.',
-                'ffn_out.norm.': f'{places[2]}final_layer_norm.',
-            }
-        ffn = 'ffn.' if layout == 'anchor' else ''
-        # The official Deformable and Anchor layers number the cross-attention's norm first.
-        crossed = layout in ('deformable', 'anchor')
-        first, second = ('norm2.', 'norm1.') if crossed else ('norm1.', 'norm2.')
-        return {
-            'self_attn_out.norm.': first,
-            'cross_attn_out.norm.': second,
-            'cross_attn.': 'multihead_attn.' if layout == 'detr' else 'cross_attn.',
-            'ffn.': ffn,
-            'ffn_out.norm.': f'{ffn}norm2.' if layout == 'anchor' else 'norm3.',
-        }

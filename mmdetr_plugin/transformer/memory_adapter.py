@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..checkpoints.names import OFFICIAL
 from ..registry import MODELS
 from ..structures import Memory
 
@@ -44,8 +43,3 @@ class FinestLevelDownsampler(nn.Module):
             valid_ratios=torch.cat((second.valid_ratios, memory.valid_ratios[:, 1:]), 1),
             axis_pos=None if axis_pos is None else axis_pos[1:2] + axis_pos[1:],
         )
-
-    def keys(self, layout: str) -> dict[str, str] | None:
-        if layout not in OFFICIAL:
-            return None
-        return {'': '/transformer.'}

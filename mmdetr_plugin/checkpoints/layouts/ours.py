@@ -1,0 +1,8 @@
+"""The names of this project's own models."""
+
+from __future__ import annotations
+
+from .layout import Layout
+from .registry import register
+
+register(Layout('ours', {}, style='ours', marks=('head.', 'queries.')))
