@@ -193,8 +193,8 @@ def test_published_settings() -> None:
     assert dab.model.dropout == 0.0
     assert dab.model.position.temperature == 20
     assert dab.model.head.eps == 1e-3
-    assert dab.model.criterion.loss_cls.loss_weight == 1.0
-    assert dab.model.criterion.loss_iou.eps == 1e-6
+    assert dab.model.criterion.losses.loss_cls.loss_weight == 1.0
+    assert dab.model.criterion.losses.loss_iou.eps == 1e-6
     assert dab.model.criterion.assigner.match_costs[0].weight == 2.0
     assert dab.model.postprocess.max_per_img == 300
     for name in ('dab_detr_r50', 'dab_detr_dc5_r101', 'dab_deformable_detr_r50'):
