@@ -1,9 +1,7 @@
 # Conditional DETR, last stage of the backbone dilated: 43.7 AP. Trained with one image per GPU, on
 # 8 of them, and tested likewise.
-_base_ = './conditional_detr_r50.py'
+_base_ = ['./conditional_detr_r50.py', './_base_/backbones/dc5.py']
 
-model = dict(backbone=dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)))
-train_dataloader = dict(batch_size=1)
-val_dataloader = dict(batch_size=1)
-test_dataloader = dict(batch_size=1)
+model = dict(backbone=_base_.dc5)
+train_dataloader = val_dataloader = test_dataloader = dict(batch_size=1)
 auto_scale_lr = dict(base_batch_size=8)

@@ -1,9 +1,4 @@
 # Conditional DETR (arXiv:2108.06152): 41.0 AP after 50 epochs.
-_base_ = [
-    './_base_/models/conditional_detr.py',
-    './_base_/datasets/coco_detection.py',
-    './_base_/schedules/adamw_50e.py',
-    './_base_/default_runtime.py',
-]
+_base_ = ['./_base_/models/conditional_detr.py', './_base_/coco_50e.py']
 
 model = dict(num_classes=80)

@@ -1,7 +1,5 @@
 # DAB-DETR, last stage of the backbone dilated: 44.5 AP. One image per GPU, on 16 of them.
-_base_ = './dab_detr_r50.py'
+_base_ = ['./dab_detr_r50.py', './_base_/backbones/dc5.py']
 
-model = dict(backbone=dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)))
-train_dataloader = dict(batch_size=1)
-val_dataloader = dict(batch_size=1)
-test_dataloader = dict(batch_size=1)
+model = dict(backbone=_base_.dc5)
+train_dataloader = val_dataloader = test_dataloader = dict(batch_size=1)

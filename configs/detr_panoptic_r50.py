@@ -9,11 +9,13 @@ _base_ = [
 
 model = dict(
     num_classes=133,
-    backbone=dict(out_indices=(0, 1, 2, 3)),
+    backbone=dict(out_indices=(0, 1, 2, 3)),  # for the mask head; the neck reads the last
+    neck=dict(in_channels=[2048]),
     mask_head=dict(type='AttentionMaskHead', chunk=25),
     criterion=dict(
-        loss_mask=dict(type='MaskFocalLoss', loss_weight=1.0),
-        loss_dice=dict(type='MaskDiceLoss', loss_weight=1.0)),
+        losses=dict(
+            loss_mask=dict(type='MaskFocalLoss', loss_weight=1.0),
+            loss_dice=dict(type='MaskDiceLoss', loss_weight=1.0))),
     postprocess=dict(type='PanopticArgmax', num_things=80),
     test_cfg=dict(score_thr=0.85, min_area=4))
 visualizer = dict(type='mmdetr_plugin.PanopticVisualizer')

@@ -1,7 +1,4 @@
 # DETR with ResNet-101: 43.5 AP.
-_base_ = './detr_r50.py'
+_base_ = ['./detr_r50.py', './_base_/backbones/resnet101.py']
 
-model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')))
+model = dict(backbone=_base_.resnet101)

@@ -5,14 +5,12 @@ _base_ = './smca_detr_r50.py'
 
 ffn = dict(type='FeedForward', hidden_dims=1024)
 model = dict(
+    num_levels=4,
     backbone=dict(out_indices=(1, 2, 3)),
-    neck=dict(in_channels=[512, 1024, 2048], num_outs=4),
-    position=dict(level_embed=4),
-    encoder=dict(
-        layer=dict(self_attn=dict(_delete_=True, type='LevelConvolution', num_levels=4), ffn=ffn)),
+    position=dict(level_embed=True),
+    encoder=dict(layer=dict(self_attn=dict(type='LevelConvolution'), ffn=ffn)),
     decoder=dict(
         adapter=dict(type='FinestLevelDownsampler'),
         layer=dict(cross_attn=dict(prior=dict(strides=(16, 16, 32, 64))), ffn=ffn)),
     postprocess=dict(max_per_img=500))
-
 train_dataloader = dict(batch_size=1)

@@ -231,13 +231,11 @@ def test_matching_costs_can_be_switched_off(index: int) -> None:
 def deformable(levels: int, points: int) -> dict[str, object]:
     """Options of ``deformable_detr_r50``; the fourth level is a convolution of the last map."""
     options: dict[str, object] = {
+        'num_levels': levels,
         'backbone.out_indices': (1, 2, 3)[-min(levels, 3) :],
-        'neck.in_channels': [512, 1024, 2048][-min(levels, 3) :],
-        'neck.num_outs': levels,
-        'position.level_embed': levels,
     }
     for op in ('encoder.layer.self_attn', 'decoder.layer.cross_attn'):
-        options |= {f'{op}.num_levels': levels, f'{op}.num_points': points}
+        options[f'{op}.num_points'] = points
     return options
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import tiny
@@ -55,16 +56,53 @@ def cfg(name: str) -> Config:
     return tiny.load(name)
 
 
-def test_config_is_short(name: str) -> None:
-    lines = (tiny.ROOT / 'configs' / f'{name}.py').read_text(encoding='utf-8').splitlines()
-    assert lines[0].startswith('# '), 'the first line says what it is'
-    assert len([line for line in lines if line.strip() and not line.startswith('#')]) <= 40
+FILES = sorted((tiny.ROOT / 'configs').rglob('*.py'))
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: str(file.relative_to(tiny.ROOT)))
+def test_file_is_short(file: Path) -> None:
+    lines = file.read_text(encoding='utf-8').splitlines()
+    assert len([line for line in lines if line.strip() and not line.strip().startswith('#')]) <= 40
+    if '_base_' not in file.parts:
+        assert lines[0].startswith('# '), 'the first line says what it is'
+
+
+def test_configs_do_not_undo_their_bases() -> None:
+    """Only mmdet's optimizer is replaced; a variant without a slot of its parent has another one."""
+    undoing = [f for f in FILES if '_delete_' in f.read_text(encoding='utf-8')]
+    assert [file.name for file in undoing] == ['adamw.py']
+
+
+@pytest.mark.parametrize('line', ['/models/resnet101-', '/models/resnet50-', 'dilations='])
+def test_backbones_are_written_once(line: str) -> None:
+    assert len([f for f in FILES if line in f.read_text(encoding='utf-8')]) == 1
+
+
+def test_few_lines_are_repeated() -> None:
+    """Lines that belong to three or more in a row which stand in another file too."""
+    files = {f: [*filter(None, f.read_text(encoding='utf-8').splitlines())] for f in FILES}
+    runs = {
+        (file, i): tuple(lines[i : i + 3])
+        for file, lines in files.items()
+        for i in range(len(lines) - 2)
+    }
+    where: dict[tuple[str, ...], set[Path]] = {}
+    for (file, _), run in runs.items():
+        where.setdefault(run, set()).add(file)
+    shared = {
+        (file, i + j) for (file, i), run in runs.items() if len(where[run]) > 1 for j in range(3)
+    }
+    assert len(shared) <= len(FILES), sorted((file.name, i) for file, i in shared)
 
 
 def test_values_are_stated_once(cfg: Config) -> None:
     assert cfg.default_scope == 'mmdetr_plugin'
     for key in ('num_classes', 'num_queries', 'embed_dims'):
         assert count(cfg.model, key) == 1
+    assert count(cfg.model, 'num_outs') == 0, 'num_levels of the model says it'
+    assert count(cfg.model, 'num_levels') == ('num_levels' in cfg.model)
+    masks = 'mask_head' in cfg.model  # the neck reads the last of the backbone's maps alone
+    assert ('in_channels' in cfg.model.neck) == masks
     assert cfg.model.backbone.type
     assert cfg.auto_scale_lr.base_batch_size >= cfg.train_dataloader.batch_size
 

@@ -248,9 +248,11 @@ def test_masks_larger_than_the_batch_are_told(model: nn.Module) -> None:
 
 def test_terms_can_be_switched_off() -> None:
     criterion = tiny.load(JOINT).model.criterion
-    model = tiny.build(JOINT, criterion={**criterion, 'loss_mask': None})
+    criterion.losses.loss_mask = None
+    model = tiny.build(JOINT, criterion=criterion)
     assert {'loss_mask', 'loss_dice'} & set(model.loss(*tiny.batch())) == {'loss_dice'}
-    model = tiny.build(JOINT, criterion={**criterion, 'loss_mask': None, 'loss_dice': None})
+    criterion.losses.loss_dice = None
+    model = tiny.build(JOINT, criterion=criterion)
     assert not {'loss_mask', 'loss_dice'} & set(model.loss(*tiny.batch()))
 
 

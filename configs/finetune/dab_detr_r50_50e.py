@@ -1,9 +1,4 @@
 # DAB-DETR on data of one's own, 50 epochs from published weights (docs/finetune.md).
-_base_ = [
-    '../_base_/models/dab_detr.py',
-    '../_base_/datasets/custom_detection.py',
-    '../_base_/schedules/finetune_50e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/dab_detr.py', '../_base_/finetune_50e.py']
 
 model = dict(num_classes=None)  # as many as the annotations have

@@ -1,10 +1,5 @@
 # Two-stage Deformable DETR on data of one's own, 12 epochs from published weights (docs/finetune.md).
-_base_ = [
-    '../_base_/models/deformable_detr_two_stage.py',
-    '../_base_/datasets/custom_detection.py',
-    '../_base_/schedules/finetune_12e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/deformable_detr_two_stage.py', '../_base_/finetune_12e.py']
 
 model = dict(num_classes=None)  # as many as the annotations have
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(sampling_offsets=dict(lr_mult=0.1))))

@@ -1,8 +1,6 @@
 # Sampling offsets and reference points learn at a tenth of the rate (Deformable DETR, section 5).
-_base_ = './adamw.py'
+_base_ = './adamw_50e.py'
 
-train_cfg = dict(max_epochs=50)
-param_scheduler = [dict(type='MultiStepLR', milestones=[40], gamma=0.1, by_epoch=True)]
 auto_scale_lr = dict(base_batch_size=32)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4),

@@ -1,4 +1,5 @@
-# ResNet-50 as in the official repositories (frozen norms, stem and first stage), its last map only.
+# ResNet-50 as in the official repositories: frozen norms, stem and first stage. The neck projects its
+# last map, or the maps that a config names in `backbone.out_indices`, to `embed_dims` channels.
 model = dict(
     data_preprocessor=dict(
         type='DetDataPreprocessor',
@@ -17,10 +18,4 @@ model = dict(
         style='pytorch',
         init_cfg=dict(
             type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')),
-    neck=dict(
-        type='ChannelMapper',
-        in_channels=[2048],
-        kernel_size=1,
-        act_cfg=None,
-        bias=True,
-        init_cfg=None))  # torch's own initial values, as in DETR
+    neck=dict(type='ChannelMapper', kernel_size=1, act_cfg=None, bias=True))
