@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-_HANDED_DOWN: ContextVar[Mapping[str, Any]] = ContextVar('handed down', default={})
+_HANDED_DOWN: ContextVar[Mapping[str, Any] | None] = ContextVar('handed down', default=None)
 """What the slots around the one that is being built were given to hand down."""
 
 
@@ -46,7 +46,7 @@ def build_slot(
     cls = kind if inspect.isclass(kind) else _lookup(registry, kind, slot)
     _check_contract(cls, contract, slot)
     parameters = inspect.signature(cls).parameters
-    shared = {**_HANDED_DOWN.get(), **shared}
+    shared = {**(_HANDED_DOWN.get() or {}), **shared}
     for name, value in shared.items():
         if name in parameters:
             args.setdefault(name, value)

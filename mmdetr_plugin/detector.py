@@ -41,6 +41,8 @@ class DETR(BaseDetector):
         postprocess: slot S12; ``test_cfg`` overrides its arguments.
         mask_head: slot S12, masks of the queries; the backbone then gives finer maps too, of which
             the neck reads the last, as many as its ``in_channels`` state.
+        branches: configs of what adds queries for training to ``queries``, e.g. ``DenoisingQueries``;
+            each wraps the source and the branches before it.
         num_levels: number of feature levels, of the neck's maps.
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
@@ -66,6 +68,7 @@ class DETR(BaseDetector):
         postprocess: Mapping,
         encoder: Mapping | None = None,
         mask_head: Mapping | None = None,
+        branches: Sequence[Mapping] = (),
         num_levels: int = 1,
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
@@ -109,6 +112,8 @@ class DETR(BaseDetector):
         self.position = build(position, 'position')
         self.encoder = build(encoder, 'encoder')
         stated['num_layers'] = stated_layers(decoder)
+        for branch in branches:
+            queries = {**branch, 'queries': queries}
         self.queries = build(queries, 'queries', contract=QuerySource, position=self.position)
         self.decoder = build(decoder, 'decoder')
         self.head = build(head, 'head', contract=Head)

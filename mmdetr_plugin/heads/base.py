@@ -38,8 +38,9 @@ class Head(nn.Module):
             ValueError: the head makes no proposals.
         """
         raise ValueError(
-            f'queries selected from the encoder need a head that makes proposals, {type(self).__name__} '
-            'does not; choose SetHead with encoder=True, or define propose_classes and propose_boxes'
+            'queries selected from the encoder need a head that makes proposals, got '
+            f'{type(self).__name__}; choose SetHead with encoder=True, or define propose_classes and '
+            'propose_boxes'
         )
 
     def propose_boxes(self, tokens: Tensor, anchors: Reference, group: int = 0) -> Reference:

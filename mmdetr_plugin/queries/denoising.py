@@ -40,8 +40,8 @@ class DenoisingQueries(QuerySource):
         unknown: a further row of the label embedding is added to the content of the source's queries,
             which have no label (DN-DETR).
         indicator: the last channel of every content says whether the query is noised (DN-DETR).
-        position_from_box: make the position of noised queries from the code of their boxes by a perceptron,
-            for sources whose queries have a position that does not follow from the reference.
+        position_from_box: make the position of noised queries from the code of their boxes by a
+            perceptron, for sources whose queries have a position that is not made from a reference.
         train_padding: whether places without an object are trained as background (DINO).
         normalizer: what the losses are divided by, see :class:`~mmdetr_plugin.structures.Branch`:
             ``process`` in DN-DETR, ``detection`` in DINO.

@@ -26,8 +26,8 @@ class EncoderProposals(QuerySource):
             ``best_class``: the largest of all classes (DINO).
         content: where the content of a query comes from. ``proposal``: a projection of the code of
             its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4).
-        position_from_box: make the query position by a projection of the code of the box; False leaves it to
-            ``decoder.query_position``.
+        position_from_box: make the query position by a projection of the code of the box; False
+            leaves it to ``decoder.query_position``.
         selected_only: train the selected proposals (DINO); else those of all tokens.
         group: number of the group of queries, for heads with several pairs for proposals.
     """
@@ -49,8 +49,8 @@ class EncoderProposals(QuerySource):
                 raise ValueError(f'queries.{name} must be one of {known}, got {value!r}; change it')
         if content == 'proposal' and not position_from_box:
             raise ValueError(
-                "queries.position_from_box must be True with content='proposal', which one projection makes "
-                "together; set it, or content='learned'"
+                "queries.position_from_box must be True with content='proposal': one projection makes "
+                "both; set it, or content='learned'"
             )
         self.num_queries = num_queries
         self.embed_dims = embed_dims

@@ -124,7 +124,9 @@ OFFICIAL = Layout(
             'patterns.': '/transformer.pattern.',
             'points': '/transformer.position.weight',
         },
+        'DenoisingQueries': {'labels.': '/label_enc.'},
         'EncoderProposals': {
+            'content.': '/query_embed.',
             'output.': '/transformer.enc_output.',
             'output_norm.': '/transformer.enc_output_norm.',
             'position.': '/transformer.pos_trans.',
