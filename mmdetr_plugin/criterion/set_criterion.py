@@ -105,7 +105,7 @@ class SetCriterion(nn.Module):
         """(queries, objects) of each image, sorted by query, by the prefix of their losses."""
         sources = collect_sources(Outputs.of(outputs), targets, self.encoder)
         return {
-            prefix: match.per_image(layer)
+            prefix: match.per_image(layer, source.branch.groups)
             for source, match in zip(sources, self._match(sources), strict=True)
             for layer, prefix in enumerate(source.prefixes)
         }
@@ -170,8 +170,11 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
     labels = select_rows(source.targets.padded_labels, match.target[-1:])[0]
     correct = highest.flatten()[match.query[-1]] == labels
     found = (highest != source.logits.shape[-1] - 1).sum(1)
+    groups = source.branch.groups
+    found = found.unflatten(0, (-1, groups)).sum(1)
+    objects = source.targets.is_object.sum(1)[::groups]
     return {
         'class_error': 100 - 100 * correct.sum() / max(correct.numel(), 1),
-        'cardinality_error': (found - source.targets.is_object.sum(1)).abs().float().mean(),
+        'cardinality_error': (found - objects).abs().float().mean(),
         'unmatched_gt': torch.full((), float(match.unmatched), device=highest.device),
     }

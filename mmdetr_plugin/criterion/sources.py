@@ -54,12 +54,23 @@ class Matches:
         """Objects that no query is left for."""
         return sum(self.objects) - sum(self.counts)
 
-    def per_image(self, layer: int) -> list[tuple[Tensor, Tensor]]:
-        """(queries, objects) of each image, sorted by query, as scipy numbers them."""
+    def per_image(self, layer: int, groups: int = 1) -> list[tuple[Tensor, Tensor]]:
+        """(queries, objects) of each image, sorted by query, as scipy numbers them.
+
+        Args:
+            groups: that many of the matched images are groups of one image; its queries are numbered
+                group after group.
+        """
         pairs = zip(self.query[layer].split(self.counts), self.target[layer].split(self.counts))
-        return [
-            (query - image * self.num_queries, target - image * self.num_slots)
+        parts = [
+            (query - image // groups * groups * self.num_queries, target - image * self.num_slots)
             for image, (query, target) in enumerate(pairs)
+        ]
+        if groups == 1:
+            return parts
+        return [
+            (torch.cat([query for query, _ in image]), torch.cat([target for _, target in image]))
+            for image in (parts[i : i + groups] for i in range(0, len(parts), groups))
         ]
 
 

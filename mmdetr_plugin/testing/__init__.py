@@ -2,12 +2,13 @@
 
 from ..engine.project import config_path, project_root
 from .comparison import check
+from .noise import given_noise
 from .parity import (
     Case,
     detection_arrays,
     loss_arrays,
     output_arrays,
-    run_outputs,
+    run_model,
     segment_arrays,
 )
 from .peers import hf_pair, mmdet_pair, randomise_
@@ -22,6 +23,7 @@ __all__ = [
     'check',
     'config_path',
     'detection_arrays',
+    'given_noise',
     'hf_pair',
     'loss_arrays',
     'mmdet_pair',
@@ -29,7 +31,7 @@ __all__ = [
     'project_root',
     'quiet',
     'randomise_',
-    'run_outputs',
+    'run_model',
     'segment_arrays',
     'shrink',
     'small',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,23 +34,48 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
             'case'
         )
 
-    def draw(layout: NoiseLayout) -> NoiseDraws:
-        batch = len(layout.targets.counts)
-        draws = _scattered(dn, batch, layout.size) if 'draw_label_p' in dn else _by_image(dn)
-        if draws.label.shape != (batch, layout.size):
-            raise ValueError(
-                f'the noise must be for {batch} images of {layout.size} denoising queries, got '
-                f'{tuple(draws.label.shape)}; give the batch that it was drawn for'
-            )
-        return draws
-
     for source in sources:
-        source.draw = draw  # type: ignore[method-assign] - for this model alone
+        source.draw = _Given(dn, source.label_noise)  # type: ignore[method-assign] - of this object
     try:
         yield
     finally:
         for source in sources:
             del source.draw
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Stands in for ``DenoisingQueries.draw``."""
+
+    dn: Mapping[str, np.ndarray]
+    label_noise: float
+
+    def __call__(self, layout: NoiseLayout) -> NoiseDraws:
+        batch, size = len(layout.targets.counts), layout.size
+        if 'draw_label_p' in self.dn:
+            draws = self._scattered(batch, size)
+        else:
+            draws = _by_image(self.dn)
+        if draws.label.shape != (batch, size):
+            raise _wrong_batch(batch, size, str(tuple(draws.label.shape)))
+        return draws
+
+    def _scattered(self, batch: int, size: int) -> NoiseDraws:
+        """Flat arrays at the images and queries they belong to; nothing is noised elsewhere."""
+        image, query = (np.asarray(self.dn[n]).astype(int) for n in ('batch_index', 'query_index'))
+        if len(image) and (image.max() >= batch or query.max() >= size):
+            raise _wrong_batch(batch, size, f'query {query.max()} of image {image.max()}')
+        label = np.ones((batch, size), np.float32)
+        new_label = np.zeros((batch, size), np.int64)
+        sign = np.ones((batch, size, 4), np.float32)
+        box = np.full((batch, size, 4), 0.5, np.float32)
+        label[image, query] = self.dn['draw_label_p']
+        box[image, query] = self.dn['draw_box_u']
+        if 'draw_box_sign' in self.dn:
+            sign[image, query] = self.dn['draw_box_sign']
+        chosen = self.dn['draw_label_p'] < self.label_noise
+        new_label[image[chosen], query[chosen]] = self.dn['draw_label_new']
+        return NoiseDraws(*map(torch.from_numpy, (label, new_label, sign, box)))
 
 
 def _by_image(dn: Mapping[str, np.ndarray]) -> NoiseDraws:
@@ -58,22 +84,8 @@ def _by_image(dn: Mapping[str, np.ndarray]) -> NoiseDraws:
     return NoiseDraws(label.float(), new_label.long(), sign.float(), box.float())
 
 
-def _scattered(dn: Mapping[str, np.ndarray], batch: int, size: int) -> NoiseDraws:
-    """Flat arrays at the images and queries they belong to; nothing is noised elsewhere."""
-    place = tuple(np.asarray(dn[name]).astype(int) for name in ('batch_index', 'query_index'))
-    if len(place[0]) and (place[0].max() >= batch or place[1].max() >= size):
-        raise ValueError(
-            f'the noise must be for {batch} images of {size} denoising queries, got query '
-            f'{place[1].max()} of image {place[0].max()}; give the batch that it was drawn for'
-        )
-    label = np.ones((batch, size), np.float32)
-    new_label = np.zeros((batch, size), np.int64)
-    sign = np.ones((batch, size, 4), np.float32)
-    box = np.full((batch, size, 4), 0.5, np.float32)
-    label[place] = dn['draw_label_p']
-    box[place] = dn['draw_box_u']
-    if 'draw_box_sign' in dn:
-        sign[place] = dn['draw_box_sign']
-    replaced = dn['known_labels'] != dn['target_labels'] if 'target_labels' in dn else None
-    new_label[place] = dn['known_labels'] if replaced is None else dn['known_labels']
-    return NoiseDraws(*map(torch.from_numpy, (label, new_label, sign, box)))
+def _wrong_batch(batch: int, size: int, got: str) -> ValueError:
+    return ValueError(
+        f'the noise must be for {batch} images of {size} denoising queries, got {got}; give the '
+        'batch that it was drawn for'
+    )

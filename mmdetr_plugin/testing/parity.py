@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from ..detector import DETR
 from ..engine.project import project_root
 from ..ops.boxes import cxcywh_to_xyxy
 from ..registry import MODELS
-from ..structures import Targets
+from ..queries import EncoderProposals
+from ..structures import Memory, Outputs, State, Targets
 
 Arrays = dict[str, np.ndarray]
 # Names of our losses and of the official ones.
@@ -32,6 +33,23 @@ TERMS = {
     'loss_iou': 'loss_giou',
     'loss_mask': 'loss_mask',
     'loss_dice': 'loss_dice',
+}
+
+
+class BranchNames(NamedTuple):
+    """What the cases call the arrays of a branch of queries; {} in a suffix is that of the layer."""
+
+    pred: str
+    aux: str
+    match: str
+    loss_suffixes: tuple[str, ...]
+
+
+BRANCHES = {
+    '': BranchNames('pred', 'aux', '', ('{}',)),
+    'dn_': BranchNames('dn_pred', 'dn_aux', 'dn_', ('_dn{}',)),
+    'many_': BranchNames('o2m', 'o2m_aux', 'o2m_', ('{}_one2many',)),
+    'enc_': BranchNames('enc', 'enc_aux', 'enc_', ('_enc', '_interm')),
 }
 
 
@@ -144,70 +162,131 @@ def box_masks(boxes: np.ndarray, height: int, width: int) -> BitmapMasks:
     return BitmapMasks(masks, height, width)
 
 
-def run_outputs(model: DETR, batch: Tensor, samples: list[DetDataSample]) -> dict[str, Any]:
-    """Outputs, with the memory before and after the encoder and the first state beside them."""
-    record: dict[str, Any] = {}
+@dataclass(frozen=True)
+class Run:
+    """What a model made of a batch on its way to outputs.
 
-    def keep(module: torch.nn.Module, args: tuple, memory: object) -> None:
-        record.update(embedded=args[0], memory=memory)
+    Attributes:
+        outputs: of the forward pass; in a loss case with the queries that only serve training.
+        losses: in a loss case, not differentiated yet.
+        targets: in a loss case.
+        embedded, memory: what the encoder read and what it gave.
+        state: of the queries before the decoder.
+    """
+
+    outputs: Outputs
+    losses: dict[str, Tensor]
+    targets: Targets | None
+    embedded: Memory
+    memory: Memory
+    state: State
+
+
+def run_model(model: DETR, batch: Tensor, samples: list[DetDataSample], loss: bool = False) -> Run:
+    """A forward pass, and with ``loss`` the losses of it."""
+    kept: dict[str, Any] = {}
+
+    def keep(module: torch.nn.Module, args: tuple, memory: Memory) -> None:
+        kept.update(embedded=args[0], memory=memory)
 
     def keep_state(module: torch.nn.Module, args: tuple, result: tuple) -> None:
-        record['state'] = result[0]
+        kept['state'] = result[0]
 
-    hooks = ((model.encoder, keep), (model.queries, keep_state))
-    handles = [part.register_forward_hook(hook) for part, hook in hooks]
+    def keep_outputs(module: torch.nn.Module, args: tuple) -> None:
+        kept.update(outputs=args[0], targets=args[1])
+
+    handles = [
+        model.encoder.register_forward_hook(keep),
+        model.queries.register_forward_hook(keep_state),
+        model.criterion.register_forward_pre_hook(keep_outputs),
+    ]
+    kept.update(losses={}, targets=None)
     try:
-        outputs = model(batch, samples, mode='tensor')
+        if loss:
+            kept['losses'] = model.loss(batch, samples)
+        else:
+            kept['outputs'] = model.run(batch, samples)
     finally:
         for handle in handles:
             handle.remove()
-    return {'outputs': outputs, **record}
+    return Run(**kept)
 
 
-def output_arrays(run: dict[str, Any], spec: dict[str, Any]) -> Arrays:
-    """Ours under the golden names: predictions, auxiliary and encoder outputs, memory statistics."""
-    outputs, strides = run['outputs'], spec['strides']
-    logits, boxes = outputs['pred_logits'], outputs['pred_boxes']
-    arrays = {
-        'pred_logits': logits[-1],
-        'pred_boxes': boxes[-1],
-        'aux_logits': logits[:-1, :, :: strides.get('aux_logits', 1)],
-        'aux_boxes': boxes[:-1, :, :: strides.get('aux_boxes', 1)],
-    }
-    if run['state'].ref is not None:
-        arrays['reference_points'] = run['state'].ref.points().unit()
-    if 'pred_masks' in outputs:
-        arrays['pred_masks'] = outputs['pred_masks'][:, :: strides.get('pred_masks', 1)]
-    if 'enc_logits' in outputs:
-        step = strides.get('enc', 1)
-        arrays['enc_logits'] = outputs['enc_logits'][:, ::step]
-        arrays['enc_boxes'] = outputs['enc_boxes'][:, ::step]
-        arrays['enc_score0'] = outputs['enc_logits'][..., 0]
-        count = min(logits.shape[2], outputs['enc_logits'].shape[1])
-        arrays['topk_index'] = outputs['enc_logits'][..., 0].topk(count, 1).indices
-    embedded, memory = run['embedded'], run['memory']
-    for prefix, value in (('input_proj', embedded), ('memory', memory)):
-        mean, std = _statistics(value.tokens, value.mask)
-        arrays[f'{prefix}_mean'], arrays[f'{prefix}_std'] = mean, std
+def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
+    """Ours under the golden names: predictions of all branches, proposals, statistics of memories."""
+    strides = case.spec['strides']
+    arrays: dict[str, Tensor] = {}
+    start = 0
+    for branch in run.outputs.runs():
+        name = BRANCHES[branch.prefix]
+        rows = slice(start, start + branch.size)
+        start += branch.size
+        logits, boxes = (
+            torch.stack([getattr(layer, kind)[:, rows] for layer in run.outputs.layers])
+            for kind in ('logits', 'boxes')
+        )
+        for kind, values in (('logits', logits), ('boxes', boxes)):
+            pred, aux = f'{name.pred}_{kind}', f'{name.aux}_{kind}'
+            arrays[pred] = values[-1][:, :: strides.get(pred, 1)]
+            arrays[aux] = values[:-1, :, :: strides.get(aux, 1)]
+    if run.state.ref is not None:
+        arrays['reference_points'] = run.state.ref.points().unit()
+    if run.outputs.masks is not None:
+        arrays['pred_masks'] = run.outputs.masks.dense()[:, :: strides.get('pred_masks', 1)]
+    if run.outputs.proposals is not None:
+        arrays.update(_proposal_arrays(model, run, strides.get('enc', 1)))
+    pooled = case.golden.get('memory_mean', np.zeros((1, 1))).ndim == 1
+    sample = 'n - 1' in case.spec['notes'].get('memory', '')
+    for prefix, value in (('input_proj', run.embedded), ('memory', run.memory)):
+        pairs = {'': (value.tokens, value.mask)}
         sizes = [h * w for h, w in value.shapes]
         levels = zip(value.tokens.split(sizes, 1), value.mask.split(sizes, 1), strict=True)
-        for i, (tokens, mask) in enumerate(levels):
-            mean, std = _statistics(tokens, mask)
-            arrays[f'{prefix}_mean_{i}'], arrays[f'{prefix}_std_{i}'] = mean, std
-            arrays[f'{prefix}_valid_{i}'] = (~mask).sum(1)
-    arrays['memory_valid'] = (~memory.mask).sum(1)
-    arrays['feature_mask'] = embedded.masks()[-1]
-    height, width = embedded.shapes[-1]
-    code = embedded.level(-1).pos.transpose(1, 2).unflatten(2, (height, width))
+        pairs.update({f'_{i}': level for i, level in enumerate(levels)})
+        for suffix, (tokens, mask) in pairs.items():
+            mean, std = _statistics(tokens, mask, pooled, sample)
+            arrays[f'{prefix}_mean{suffix}'], arrays[f'{prefix}_std{suffix}'] = mean, std
+            arrays[f'{prefix}_valid{suffix}'] = (~mask).sum(1)
+    arrays['feature_mask'] = run.embedded.masks()[-1]
+    height, width = run.embedded.shapes[-1]
+    code = run.embedded.level(-1).pos.transpose(1, 2).unflatten(2, (height, width))
     arrays['pos_embed_every8'] = code[:, ::8]
     return {name: value.detach().numpy() for name, value in arrays.items()}
 
 
-def _statistics(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population deviation per image and channel over unpadded tokens."""
+def _proposal_arrays(model: DETR, run: Run, step: int) -> dict[str, Tensor]:
+    """Proposals, scores of all tokens, and which tokens were selected; a token that makes no proposal
+    has -1 in the place of its number, for these have one score and any order."""
+    made = run.outputs.proposals.prediction
+    source = next(part for part in model.modules() if isinstance(part, EncoderProposals))
+    anchors, valid = source.anchors(run.memory)
+    tokens = source.output_norm(source.output(run.memory.tokens * valid))
+    logits = model.head.propose_classes(tokens)
+    number = min(run.state.content.shape[1], logits.shape[1])
+    index = source.best(logits, number)
+    every = index[..., None].expand(-1, -1, 4)
+    return {
+        'enc_logits': made.logits[:, ::step],
+        'enc_boxes': made.boxes[:, ::step],
+        'enc_score0': logits[..., 0],
+        'enc_score': logits.amax(-1),
+        'enc_proposal_boxes': anchors.unit().gather(1, every)[:, ::step],
+        'topk_index': torch.where(valid[..., 0].gather(1, index), index, -1),
+    }
+
+
+def _statistics(tokens: Tensor, mask: Tensor, pooled: bool, sample: bool) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per image and channel over unpadded tokens.
+
+    Args:
+        pooled: over the tokens of all images together.
+        sample: with n - 1 in the denominator.
+    """
     parts = [t[~m].double() for t, m in zip(tokens, mask, strict=True)]
+    if pooled:
+        parts = [torch.cat(parts)]
     means = torch.stack([p.mean(0) for p in parts])
-    return means, torch.stack([p.std(0, correction=0) for p in parts])
+    stds = torch.stack([p.std(0, correction=int(sample)) for p in parts])
+    return (means[0], stds[0]) if pooled else (means, stds)
 
 
 def detection_arrays(model: DETR, batch: Tensor, samples: list[DetDataSample]) -> Arrays:
@@ -245,37 +324,56 @@ def segment_arrays(
     return {**arrays, 'segm_area': np.stack(areas)}
 
 
-def loss_arrays(
-    model: DETR, outputs: dict[str, Tensor], losses: dict[str, Tensor], samples: list[DetDataSample]
-) -> Arrays:
+def loss_arrays(model: DETR, run: Run) -> Arrays:
     """Unweighted terms, the total, matches and gradient norms, under the golden names.
 
-    ``losses`` must not have been differentiated yet; their gradients are left in the model.
+    The gradients are left in the model.
     """
     arrays: Arrays = {}
-    criterion = model.criterion
-    for key, value in losses.items():
-        layer, _, term = key.rpartition('.')
-        encoder = term.startswith('enc_')
-        term = term.removeprefix('enc_')
-        suffix = '_enc' if encoder else layer and f'_{layer[1:]}'
-        weight = criterion.losses[term].loss_weight if term in criterion.losses else 1.0
-        arrays[f'loss/{TERMS.get(term, term)}{suffix}'] = value.detach().numpy() / weight
-    terms = (value for key, value in losses.items() if 'loss' in key)
+    for key, value in run.losses.items():
+        weight = model.criterion.losses[_term(key)].loss_weight if 'loss' in key else 1.0
+        for name in golden_terms(key):
+            arrays[f'loss/{name}'] = value.detach().numpy() / weight
+    terms = (value for key, value in run.losses.items() if 'loss' in key)
     total = sum(terms, start=torch.zeros(()))
     arrays['loss_total'] = total.detach().numpy()
-    matches = criterion.match(outputs, Targets.from_samples(samples, model.num_classes))
-    for prefix, images in matches.items():
-        layer = prefix.rstrip('._')
-        for i, pair in enumerate(images):
-            for side, index in zip(('src', 'tgt'), pair, strict=True):
-                if layer.startswith('d'):  # the cases use two spellings
-                    arrays[f'aux{layer[1:]}_match_{side}_{i}'] = index.numpy()
-                    arrays[f'match_aux{layer[1:]}_{side}_{i}'] = index.numpy()
-                else:
-                    arrays[f'{layer and layer + "_"}match_{side}_{i}'] = index.numpy()
+    for prefix, images in model.criterion.match(run.outputs, run.targets).items():
+        for i, (query, target) in enumerate(images):
+            count = max(run.targets.counts[i], 1)
+            for name in golden_matches(prefix):
+                arrays[name.format('src', i)] = query.numpy()
+                arrays[name.format('tgt', i)] = (target % count).numpy()
     total.backward()
     grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     for name, grad in to_official(grads, model).items():
         arrays[f'grad_norm/{name}'] = grad.double().norm().numpy()
     return arrays
+
+
+def _term(key: str) -> str:
+    """``loss_cls`` of ``d0.dn_loss_cls``."""
+    return key[key.index('loss') :]
+
+
+def _split(prefix: str) -> tuple[str, str]:
+    """Number of the layer, '' for the last, and prefix of the branch, of what losses begin with."""
+    layer, _, branch = prefix.rpartition('.')
+    return layer.removeprefix('d'), branch
+
+
+def golden_terms(key: str) -> list[str]:
+    """What the cases may call one of our losses: their authors spell suffixes differently."""
+    if 'loss' not in key:
+        return [key]
+    term = _term(key)
+    layer, branch = _split(key.removesuffix(term))
+    name = TERMS.get(term, term)
+    after = f'_{layer}' if layer else ''
+    return [name + suffix.format(after) for suffix in BRANCHES[branch].loss_suffixes]
+
+
+def golden_matches(prefix: str) -> list[str]:
+    """What the cases may call the matches of losses with this prefix; '{}' is side, then image."""
+    layer, branch = _split(prefix)
+    aux = [f'aux{layer}_match', f'match_aux{layer}'] if layer else ['match']
+    return [f'{BRANCHES[branch].match}{name}_{{}}_{{}}' for name in aux]
