@@ -68,11 +68,11 @@ def make_plan(
     for name, value in state.items():
         kept = FILLED if name in filled else LOADED
         fresh = own[name]
-        whole = tuple(range(len(value))) if name in table else ()
-        choice = _choose(table[name], classes, len(value), len(fresh)) if name in table else whole
-        if choice == whole:
+        rows = table.get(name)
+        choice = None if rows is None else _choose(rows, classes, len(value), len(fresh))
+        if choice is None or choice == tuple(range(len(value))):
             plan.add(name, kept, 0 if name.endswith(IGNORED) else value.numel())
-        elif table[name].of == QUERIES:
+        elif rows is not None and rows.of == QUERIES:
             plan.steps.append(Step(name, {MAPPED: fresh.numel()}, choice, noise=True))
             plan.notes.append(_query_note(name, len(value), len(fresh)))
         else:

@@ -1,6 +1,7 @@
 """What the rows of a parameter stand for, where another number of them may be started from a file.
 
-Every part knows its own: ``part.rows()`` maps prefixes of its parameters to :class:`Rows`. Parameters that no part names have one shape only.
+Every part knows its own: ``part.rows()`` maps prefixes of its parameters to :class:`Rows`.
+Parameters that no part names have one shape only.
 """
 
 from __future__ import annotations
