@@ -41,7 +41,16 @@ class Row:
 
 
 def check(case: Case) -> tuple[list[Row], list[str]]:
-    """Rows of all arrays that the model gives, and the names of the arrays that it does not."""
+    """Rows of all arrays that the model gives, and the names of the arrays that it does not.
+
+    oneDNN is left out: on some processors its convolutions lose a digit, which deep models with large
+    gains make visible, and the question here is whether the function is the same.
+    """
+    with torch.backends.mkldnn.flags(enabled=False):
+        return _check(case)
+
+
+def _check(case: Case) -> tuple[list[Row], list[str]]:
     model = case.model()
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     expected = case.spec['num_parameters_trainable']

@@ -261,7 +261,8 @@ def _proposal_arrays(model: DETR, run: Run, step: int) -> dict[str, Tensor]:
     anchors, valid = source.anchors(run.memory)
     tokens = source.output_norm(source.output(run.memory.tokens * valid))
     logits = model.head.propose_classes(tokens)
-    number = min(run.state.content.shape[1], logits.shape[1])
+    selected = sum(branch.size for branch in run.outputs.runs() if branch.pairs is None)
+    number = min(selected, logits.shape[1])
     index = source.best(logits, number)
     every = index[..., None].expand(-1, -1, 4)
     return {
