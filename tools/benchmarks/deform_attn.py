@@ -24,26 +24,26 @@ from mmcv.ops.multi_scale_deform_attn import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdetr_plugin.ops.deformable import NEEDS, Shapes, deformable_attention, level_layout
+from mmdetr_plugin.ops.deformable import NEEDS, Shapes, deformable_attention, level_tables
 
 Sample = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def mmcv_pytorch(value: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> Tensor:
-    sizes = level_layout(shapes, value.device)[0]
+    sizes = level_tables(shapes, value.device)[0]
     return multi_scale_deformable_attn_pytorch(value, sizes, places, weights)
 
 
 def mmcv_cuda(value: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> Tensor:
-    layout = level_layout(shapes, value.device)
-    return MultiScaleDeformableAttnFunction.apply(value, *layout, places, weights, 64)
+    tables = level_tables(shapes, value.device)
+    return MultiScaleDeformableAttnFunction.apply(value, *tables, places, weights, 64)
 
 
 def corners(shapes: Shapes, places: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens (B, N, heads, 4 L P) that a query reads and their shares; 0 outside of the map."""
-    layout = level_layout(shapes, places.device)
-    sizes, starts = layout[0].flip(-1)[:, None], layout[1][:, None]  # (L, 1, 2) as (W, H), (L, 1)
+    sizes, starts = level_tables(shapes, places.device)
+    sizes, starts = sizes.flip(-1)[:, None], starts[:, None]  # (L, 1, 2) as (W, H), (L, 1)
     cells = places * sizes - 0.5
     lowest = cells.detach().floor()
     fraction = cells - lowest
