@@ -1,4 +1,4 @@
-"""Fills a slot from its config: the class is looked up, values stated once are handed down."""
+"""Builds a slot from its config: finds the class and passes values that the model states once."""
 
 import difflib
 import inspect
@@ -9,11 +9,11 @@ from mmengine.registry import Registry
 
 
 def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
-    """Build ``cfg``, adding the ``shared`` values that its class takes and ``cfg`` does not state.
+    """Build ``cfg`` with those ``shared`` values that its class accepts and ``cfg`` does not state.
 
     Args:
-        registry: where the type is looked up.
-        cfg: the slot's config; an object that is already built is returned as it is, None as None.
+        registry: the registry that knows the type.
+        cfg: the slot's config. None, or an object that is already built, is returned unchanged.
         slot: the slot's name, for messages.
         shared: values that the model states once (``embed_dims``, ``num_classes``, ...).
 
@@ -45,7 +45,7 @@ def build_slot(registry: Registry, cfg: Any, slot: str, **shared: Any) -> Any:
 def _lookup(registry: Registry, kind: str, slot: str) -> type:
     try:
         cls = registry.get(kind)
-    except RuntimeError:  # what mmengine raises for a name that is nowhere
+    except RuntimeError:  # mmengine raises it for a name that no registry knows
         cls = None
     if cls is None:
         names = sorted(registry.module_dict)

@@ -11,16 +11,19 @@ import torch
 def compile_decode(
     decode: Callable, options: Mapping[str, Any] | None, masks: bool
 ) -> tuple[Callable | None, int]:
-    """The compiled function, None if ``options`` is, and the multiple that maps are padded to.
-
-    A function of the class, not of the model: a copy of the model (EMA) then runs its own weights.
+    """Compile ``decode``.
 
     Args:
-        options: arguments of ``torch.compile``, and ``cells``, 0 by default.
-        masks: whether a mask head reads the maps.
+        decode: a function of the class, not a bound method, so that a copy of the model (EMA) runs
+            its own weights.
+        options: arguments of ``torch.compile``, and ``cells``, 0 by default; None = do not compile.
+        masks: whether the model has a mask head, which reads the maps.
+
+    Returns:
+        The compiled function, or None, and ``cells``: maps are padded to a multiple of it (0 = not).
 
     Raises:
-        ValueError: ``cells`` is not a whole number, or there is a mask head too.
+        ValueError: ``cells`` is not a whole number >= 0, or it is set together with a mask head.
     """
     if options is None:
         return None, 0
@@ -30,7 +33,7 @@ def compile_decode(
         raise ValueError(f'compile.cells must be 0 or a positive integer, got {cells!r}; change it')
     if cells and masks:
         raise ValueError(
-            'compile.cells must be 0 with a mask head, which joins the padded maps with those of '
-            f'the backbone, got {cells}; leave it out'
+            'compile.cells must be 0 with a mask head, which would combine padded maps with unpadded '
+            f'maps of the backbone, got {cells}; leave it out'
         )
     return torch.compile(decode, **options), cells

@@ -87,10 +87,10 @@ def test_files_of_test_images_have_no_annotations(tmp_path: Path) -> None:
     ('content', 'text'),
     [
         ('', 'in JSON, got an empty file; export it again'),
-        ('<annotation><object/></annotation>', 'got XML; Pascal VOC is read by mmdet.VOCDataset'),
+        ('<annotation><object/></annotation>', 'got XML; read Pascal VOC with mmdet.VOCDataset'),
         ('0 0.5 0.5 0.1 0.1\n', "in JSON, got '0 0.5 0.5 0.1 0.1"),
         (json.dumps(GOOD)[:-20], 'in JSON, got .*; export it again'),
-        ([{'image_id': 7, 'score': 1}], 'got a list; a list is the form of predictions'),
+        ([{'image_id': 7, 'score': 1}], 'got a list; predictions are stored as a list'),
         (changed('categories'), r"lists images, annotations, categories, got keys \['images', "),
         (changed('images', {'7': {}}), 'got images of type dict; export it as COCO'),
         (changed('images/0/height'), r'images\[0\] of .* must have .*; add height'),

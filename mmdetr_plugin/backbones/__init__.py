@@ -1,4 +1,4 @@
-"""Backbones (slot S1)."""
+"""Backbones."""
 
 from .resnet import DilatedResNet
 from .timm import TimmBackbone

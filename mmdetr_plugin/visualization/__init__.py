@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Draws predictions."""
 
 from .grid import Picture, draw_grid
 from .panoptic import PanopticVisualizer
