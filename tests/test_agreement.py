@@ -45,7 +45,8 @@ def test_agreement_is_silent(coco: Path) -> None:
     [
         (
             ('person', 'bycicle', 'cap'),
-            r"categories of .*instances_train2017.json, got 3 classes, of which the file lacks 2: \['bycicle'"
+            r'categories of .*instances_train2017.json, got 3 classes, '
+            r"of which the file lacks 2: \['bycicle'"
             r".*train_dataloader.dataset.metainfo=dict\(classes=\('person', 'bicycle', ",
         ),
         (COCO[:1] + COCO[2:] + COCO[1:2], 'must be in the order of the categories in .*2017'),

@@ -101,7 +101,7 @@ def test_files_of_test_images_have_no_annotations(tmp_path: Path) -> None:
         (changed('annotations/0/bbox', ['1', '2', '3', '4']), 'must have a bbox of four numbers'),
         (changed('annotations/0/area', 'large'), r"must have an area of one number, .*\['large'\]"),
         (changed('images/0/width', '80'), r"images\[0\] of .* two numbers, .*, got \['80', 64\]"),
-        (changed('categories/1/name', 'nut'), "got name 'nut' 2 times; remove the one"),
+        (changed('categories/1/name', 'nut'), "got name 'nut' 2 times; remove the category"),
         (changed('categories/1/id', 9), 'got id 9 2 times'),
         (changed('categories', []), 'got no category'),
     ],

@@ -180,14 +180,14 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, monkeypatch, e
     if earlier:
         make_digits(root, 2, 1)
     before = files(tmp_path)
-    write_split = digits.write_split
+    write_split = digits.build.write_split
 
     def interrupted(folder, split, scenes):
         if split == 'val':
             raise KeyboardInterrupt
         write_split(folder, split, scenes)
 
-    monkeypatch.setattr(digits, 'write_split', interrupted)
+    monkeypatch.setattr(digits.build, 'write_split', interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_digits(root, 3, 1)
     assert files(tmp_path) == before
