@@ -8,7 +8,10 @@ python scripts/model_index.py
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,5 +81,11 @@ def render() -> str:
     return f'{HEAD}Collections:\n{collections}\nModels:\n{models}'
 
 
-if __name__ == '__main__':
+def main(argv: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
     INDEX.write_text(render(), encoding='utf-8')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / 'tools'))
 README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
 SIZE, CLASSES = (800, 1128), 91
 BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
@@ -67,7 +67,7 @@ PAPER: dict[str, tuple[str, str, str]] = {
 
 
 def recount() -> None:
-    from count import count
+    from mmdetr_plugin.testing.counting import count  # slow to import
 
     counts = {}
     for name in PAPER:
@@ -101,15 +101,16 @@ def table() -> str:
     return '\n'.join(rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--recount', action='store_true', help='count every config again')
-    if parser.parse_args().recount:
+    if parser.parse_args(argv).recount:
         recount()
     text = README.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     README.write_text(f'{before}{BEGIN}\n{table()}\n{END}{after}')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Running commands as a user does, and a COCO of two pictures for them to work on."""
+"""Running and loading commands, and a COCO of two pictures for them to work on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import mmcv
 import numpy as np
@@ -43,6 +46,17 @@ def run(
 
 def run_python(script: Path, *arguments: object, cwd: Path, code: int | None = 0) -> str:
     return run([sys.executable, script, *arguments], cwd, code)
+
+
+@cache
+def load(script: Path) -> ModuleType:
+    """The module of a command, for tests of its functions."""
+    name = f'command_{script.stem}'
+    spec = spec_from_file_location(name, script)
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def build_wheel(folder: Path) -> Path:

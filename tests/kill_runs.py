@@ -1,6 +1,6 @@
 """Kill a training run at random moments, resume it each time, and look at what it leaves.
 
-    PYTHONPATH=tools python tests/kill_runs.py FOLDER --kills 30
+    python tests/kill_runs.py FOLDER --kills 30
 
 After every kill each checkpoint in the work dir is whole and the run goes on from the last one; when
 it ends, its files are those of a run that nobody killed. Every third kill waits until a file is being

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import small
 import tiny
 import torch
 from mmdet.datasets import CocoPanopticDataset
@@ -18,6 +17,7 @@ from mmdetr_plugin.checkpoints.class_names import coco_names, names_beside, stat
 from mmdetr_plugin.checkpoints.loading import weights_for
 from mmdetr_plugin.checkpoints.rows import ANY_CLASS, CLASSES, QUERIES, row_table
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing.shrinking import replace_everywhere
 
 FAMILIES = [
     'detr_r50',
@@ -41,7 +41,7 @@ def build(name: str, seed: int = 0, **everywhere: int) -> nn.Module:
     """A shrunk model with other numbers of classes, queries or patterns."""
     model = tiny.shrink(tiny.load(name).model)
     torch.manual_seed(seed)
-    return tiny.randomise_(MODELS.build(small.replace_everywhere(model, everywhere)), seed).eval()
+    return tiny.randomise_(MODELS.build(replace_everywhere(model, everywhere)), seed).eval()
 
 
 def changed(state: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-import overfit
 import pytest
-from cli import ROOT, TOOLS, run_python, small_options, write_coco
+from cli import ROOT, TOOLS, load, run_python, small_options, write_coco
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
+from mmdetr_plugin.datasets import agreement
 from mmdetr_plugin.datasets.agreement import check_agreement
+from mmdetr_plugin.datasets.annotations import read_category_names
 
 COCO = CocoDataset.METAINFO['classes']
 SPLITS = ('train', 'val', 'test')
@@ -33,11 +34,26 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_agreement_is_silent(coco: Path) -> None:
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The annotation files that the check has read."""
+    files = []
+
+    def read_names(path: Path, annotated: bool) -> list[str]:
+        files.append(path)
+        return read_category_names(path, annotated)
+
+    monkeypatch.setattr(agreement, 'read_category_names', read_names)
+    return files
+
+
+def test_agreement_is_silent(coco: Path, read: list[Path]) -> None:
     check_agreement(config(coco), SPLITS)
+    assert [file.stem for file in read] == [f'instances_{s}2017' for s in ('train', 'val', 'val')]
     part = config(coco, metainfo={'classes': COCO[:3]})
     part.model.num_classes = 3
     check_agreement(part, ('train',))  # categories may be left out
+    assert len(read) == 4
 
 
 @pytest.mark.parametrize(
@@ -68,11 +84,12 @@ def test_wrapped_sets_are_looked_at(coco: Path) -> None:
         check_agreement(cfg, ('train',))
 
 
-def test_other_formats_are_left_alone(coco: Path) -> None:
+def test_other_formats_are_left_alone(coco: Path, read: list[Path]) -> None:
     voc = {'type': 'VOCDataset', 'ann_file': 'annotations/instances_train2017.json'}
     check_agreement(config(coco, **voc, metainfo={'classes': ('unicorn',)}), ('train',))
     remote = {'data_root': '', 'ann_file': 's3://bucket/train.json'}
     check_agreement(config(coco, **remote), ('train',))
+    assert read == []
 
 
 def test_without_the_check_images_are_dropped_silently(coco: Path) -> None:
@@ -92,7 +109,7 @@ def test_overfit_looks_too(coco: Path, tmp_path: Path) -> None:
     options = {f'train_dataloader.dataset.{key}': value for key, value in dataset.items()}
     args = Namespace(work_dir=tmp_path, as_is=True, cfg_options=options)
     with pytest.raises(ValueError, match='must be categories of'):
-        overfit.learn(str(ROOT / 'configs/detr_r50.py'), args)
+        load(TOOLS / 'overfit.py').learn(str(ROOT / 'configs/detr_r50.py'), args)
 
 
 def test_tools_end_with_the_reason(coco: Path, tmp_path: Path) -> None:

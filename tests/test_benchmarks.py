@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-import overfit
 import pytest
-import small
 import tiny
 import torch
-from cli import ROOT, TOOLS, run_python
+from cli import ROOT, TOOLS, load, run_python
 from mmengine.config import Config, ConfigDict
 
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing import config_path, small, variants
+from mmdetr_plugin.testing.curves import Curves
+from mmdetr_plugin.testing.digits_training import resize, start_from
+from mmdetr_plugin.testing.pretraining import pretrain
 
-sys.path.insert(0, str(TOOLS / 'benchmarks'))
-import backbone
-import convergence
+overfit = load(TOOLS / 'overfit.py')
+convergence = load(TOOLS / 'benchmarks' / 'convergence.py')
 
 ROWS = (
     'detr_r50',
@@ -55,7 +55,7 @@ def data_options(root: Path) -> list[object]:
 
 @pytest.mark.parametrize('name', ROWS)
 def test_small_variants_share_all_but_the_variant(name: str) -> None:
-    demo, cfg = Config.fromfile(small.DEMO), small.small(tiny.load(name))
+    demo, cfg = Config.fromfile(config_path(variants.DEMO)), small(tiny.load(name))
     for key in ('train_dataloader', 'val_dataloader', 'param_scheduler', 'train_cfg'):
         assert cfg[key] == demo[key]
     assert cfg.optim_wrapper.optimizer == demo.optim_wrapper.optimizer
@@ -63,7 +63,7 @@ def test_small_variants_share_all_but_the_variant(name: str) -> None:
         assert cfg.model.backbone[key] == demo.model.backbone[key]
     assert cfg.model.num_classes == 10 and cfg.model.dropout == 0 and cfg.model.embed_dims == 128
     assert cfg.model.encoder.num_layers == 2 and cfg.model.decoder.num_layers == 3
-    assert cfg.model.queries.num_queries == small.NUM_QUERIES
+    assert cfg.model.queries.num_queries == variants.NUM_QUERIES
     assert cfg.model.decoder.layer.cross_attn.type == (
         tiny.load(name).model.decoder.layer.cross_attn.type
     )
@@ -71,32 +71,28 @@ def test_small_variants_share_all_but_the_variant(name: str) -> None:
 
 @pytest.mark.parametrize('name', ROWS)
 def test_single_maps_have_stride_16_and_several_their_own(name: str) -> None:
-    model = MODELS.build(small.small(tiny.load(name)).model).eval()
+    model = MODELS.build(small(tiny.load(name)).model).eval()
     with torch.no_grad():
         sizes = [m.shape[-1] for m in model.extract_feat(torch.zeros(1, 3, 160, 160))]
     assert sizes == [10] if len(sizes) == 1 else sizes == [20, 10, 5, 3][: len(sizes)]
 
 
 def test_published_rates_stay_but_for_the_backbone() -> None:
-    rates = small.small(tiny.load('deformable_detr_r50')).optim_wrapper.paramwise_cfg.custom_keys
+    rates = small(tiny.load('deformable_detr_r50')).optim_wrapper.paramwise_cfg.custom_keys
     assert rates['backbone'].lr_mult == 1.0 and rates['sampling_offsets'].lr_mult == 0.1
 
 
 def test_gaussian_priors_know_the_stride_of_the_small_map() -> None:
-    layer = small.small(tiny.load('smca_detr_r50')).model.decoder.layer
+    layer = small(tiny.load('smca_detr_r50')).model.decoder.layer
     assert layer.cross_attn.prior.type == 'GaussianPrior'
-    prior = (
-        MODELS.build(small.small(tiny.load('smca_detr_r50')).model)
-        .decoder.layers[0]
-        .cross_attn.prior
-    )
-    assert prior.strides == (small.SINGLE_STRIDE,)
-    several = small.small(tiny.load('smca_detr_ms_r50')).model.decoder.layer.cross_attn.prior
+    prior = MODELS.build(small(tiny.load('smca_detr_r50')).model).decoder.layers[0].cross_attn.prior
+    assert prior.strides == (variants.SINGLE_STRIDE,)
+    several = small(tiny.load('smca_detr_ms_r50')).model.decoder.layer.cross_attn.prior
     assert several.strides == (16, 16, 32, 64)
 
 
 def test_levels_of_layers_stay_spread() -> None:
-    assert small.small(tiny.load('sam_detr_ms_r50')).model.decoder.layer.cross_attn.levels == (
+    assert small(tiny.load('sam_detr_ms_r50')).model.decoder.layer.cross_attn.levels == (
         2,
         1,
         0,
@@ -106,7 +102,7 @@ def test_levels_of_layers_stay_spread() -> None:
 def test_the_original_config_is_left_alone() -> None:
     cfg = tiny.load('detr_r50')
     before = cfg.model.to_dict()
-    small.small(cfg)
+    small(cfg)
     assert cfg.model.to_dict() == before
 
 
@@ -114,7 +110,7 @@ def test_the_original_config_is_left_alone() -> None:
 
 
 def test_the_fixed_pipeline_moves_boxes_with_the_image() -> None:
-    pipeline = Config.fromfile(small.DEMO).val_dataloader.dataset.pipeline
+    pipeline = Config.fromfile(config_path(variants.DEMO)).val_dataloader.dataset.pipeline
     steps = overfit.fixed_pipeline(pipeline, masks=True)
     types = ['LoadImageFromFile', 'LoadAnnotations', 'Resize', 'PackDetInputs']
     assert [step.type for step in steps] == types and steps[1].with_mask
@@ -136,7 +132,7 @@ def test_datasets_it_cannot_cut_are_told(dataset: dict, text: str, tmp_path: Pat
 
 
 def test_the_subset_holds_the_first_images_and_their_boxes(digits: Path, tmp_path: Path) -> None:
-    dataset = Config.fromfile(small.DEMO).train_dataloader.dataset
+    dataset = Config.fromfile(config_path(variants.DEMO)).train_dataloader.dataset
     dataset.data_root = f'{digits}/'
     overfit.init_default_scope('mmdetr_plugin')
     overfit.write_subset(dataset, 3, tmp_path / 'few.json')
@@ -184,14 +180,11 @@ def test_no_further_config_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
 
 @pytest.mark.training
 @pytest.mark.parametrize('name', overfit.ROWS)
-def test_every_variant_learns_16_images_by_heart(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_variant_learns_16_images_by_heart(name: str) -> None:
     """What was reached is remembered in work_dirs/overfit: interrupted, it goes on at the next."""
     results = ROOT / 'work_dirs/overfit/results.json'
-    command = ['overfit.py', str(ROOT / f'configs/{name}.py'), '--images', '16']
-    monkeypatch.setattr(sys, 'argv', [*command, '--results', str(results)])
-    overfit.main()
+    command = [str(config_path(name)), '--images', '16', '--results', str(results)]
+    assert overfit.main(command) == 0
 
 
 # --- convergence ----------------------------------------------------------------------------------
@@ -236,18 +229,22 @@ def test_curves_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
         'pretrain': 1,
         'lr': 0.1,
     }
-    content = convergence.read_curves(file, common)
-    convergence.write_json(file, content)
-    assert convergence.read_curves(file, common) == content
+    points = [{'epoch': epoch, 'ap': 0.1, 'ap50': 0.2} for epoch in (1, 2)]
+    curves = Curves(file, common)
+    for point in (*points, points[1]):  # an epoch that is repeated replaces itself
+        curves.add('detr_r50', point)
+    again = Curves(file, common)
+    assert again.of('detr_r50') == points and again.of('other') == []
+    assert again.reaches('detr_r50', 2) and not again.reaches('detr_r50', 3)
     with pytest.raises(ValueError, match='must share their settings'):
-        convergence.read_curves(file, {**common, 'epochs': 3})
+        Curves(file, {**common, 'epochs': 3})
     args = argparse.Namespace(**common, minutes=8)
     assert convergence.settings(args) == common
 
 
 def test_pictures_and_the_smallest_boxes_shrink_together() -> None:
-    pipeline = Config.fromfile(small.DEMO).train_dataloader.dataset.pipeline
-    convergence.resize(pipeline, 80)
+    pipeline = Config.fromfile(config_path(variants.DEMO)).train_dataloader.dataset.pipeline
+    resize(pipeline, 80)
     steps = {step.type: step for step in pipeline}
     assert steps['Resize'].scale == (80, 80)
     assert steps['FilterAnnotations'].min_gt_bbox_wh == (3, 6)
@@ -257,12 +254,12 @@ def test_pictures_and_the_smallest_boxes_shrink_together() -> None:
 def test_variants_start_from_one_frozen_backbone(
     name: str, strides: list[int] | None, digits: Path, tmp_path: Path
 ) -> None:
-    cfg = small.small(tiny.load(name))
-    source = small.small(tiny.load('deformable_detr_r50')).model
+    cfg = small(tiny.load(name))
+    source = small(tiny.load('deformable_detr_r50')).model
     source.backbone.out_indices = (3,)
     file = tmp_path / 'backbone.pth'
-    backbone.pretrain(source.backbone, source.data_preprocessor, digits, file, epochs=1, seed=0)
-    convergence.start_from(cfg.model, file)
+    pretrain(source.backbone, source.data_preprocessor, digits, file, epochs=1, seed=0)
+    start_from(cfg.model, file)
     model = MODELS.build(cfg.model)
     model.init_weights()
     weights = torch.load(file)['state_dict']

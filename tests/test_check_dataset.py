@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from pathlib import Path
 
-import check_dataset
 import pytest
-from cli import ROOT, write_coco
-from dataset_faults import Contents, Fault, image_faults, read_contents
+from cli import ROOT, TOOLS, load, write_coco
 from mmengine.config import Config
 from PIL import Image
 
+from mmdetr_plugin.datasets.faults import Contents, Fault, image_faults, read_contents
 from mmdetr_plugin.registry import TRANSFORMS
 
+check_dataset = load(TOOLS / 'check_dataset.py')
 CLASSES = ('nut', 'bolt')
 
 
@@ -49,11 +48,12 @@ def found(coco: dict, classes: tuple[str, ...] | None = None) -> dict[str, Fault
     return {fault.what: fault for fault in read_contents(coco, classes).faults}
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        check_dataset.main()
-    return end.value.code
+def run(*words: object) -> int | str | None:
+    """The exit code of the command."""
+    try:
+        return check_dataset.main([str(word) for word in words])
+    except SystemExit as end:  # argparse, with an error
+        return end.code
 
 
 def test_good_annotations_have_no_fault() -> None:
@@ -196,11 +196,11 @@ def test_too_few_queries_are_told_with_the_remedy() -> None:
 
 
 def test_a_config_with_good_data_passes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = [f'{split}_dataloader.dataset.data_root={folder}/' for split in ('train', 'val')]
     config = ROOT / 'configs/detr_r50.py'
-    assert run(monkeypatch, config, '--out', tmp_path, '--cfg-options', *options) == 0
+    assert run(config, '--out', tmp_path, '--cfg-options', *options) == 0
     printed = capsys.readouterr().out
     assert 'objects an image  p50 1, p99 1, max 1' in printed
     assert 'queries           100' in printed
@@ -211,51 +211,49 @@ def test_a_config_with_good_data_passes(
 
 
 def test_faulty_data_ends_with_1_and_all_of_it_is_told(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     root = f'train_dataloader.dataset.data_root={folder}/'
     classes = "train_dataloader.dataset.metainfo.classes=('person','unicorn')"
     prefix = 'train_dataloader.dataset.data_prefix.img=elsewhere/'
     words = ROOT / 'configs/detr_r50.py', '--splits', 'train', '--out', tmp_path, '--cfg-options'
-    assert run(monkeypatch, *words, root, classes, prefix) == 1
+    assert run(*words, root, classes, prefix) == 1
     printed = capsys.readouterr().out
     assert "got 2 classes, of which the file lacks 1: ['unicorn']" in printed
     assert '2  images that are not there' in printed
     assert f'looked for below {folder}/elsewhere' in printed
-    assert run(monkeypatch, *words[:-1], '--no-images', '--cfg-options', root, prefix) == 0
+    assert run(*words[:-1], '--no-images', '--cfg-options', root, prefix) == 0
     assert 'images            2 (not read)' in capsys.readouterr().out
 
 
 def test_a_file_without_a_config_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = tmp_path / 'some.json'
     file.write_text(json.dumps(scene(boxes=[{'category_id': 9}])))
     words = '--ann', file, '--no-images', '--num-queries', 7, '--out', tmp_path
-    assert run(monkeypatch, *words) == 1
+    assert run(*words) == 1
     printed = capsys.readouterr().out
     assert '1  objects of unknown categories' in printed
     assert 'queries           7' in printed
     file.write_text('<annotation/>')
-    assert run(monkeypatch, *words) == 1
+    assert run(*words) == 1
     assert 'must be a COCO file in JSON, got XML' in capsys.readouterr().out
     file.write_text(json.dumps({**scene(), 'annotations': []}))
-    assert run(monkeypatch, *words) == 1
+    assert run(*words) == 1
     assert 'nothing to train on' in capsys.readouterr().out
 
 
-def test_arguments_are_checked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
-    assert run(monkeypatch) == 2
+def test_arguments_are_checked(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert run() == 2
     assert 'give either a config or --ann FILE' in capsys.readouterr().err
-    assert run(monkeypatch, '--ann', 'some.json') == 2
+    assert run('--ann', 'some.json') == 2
     assert '--ann needs --images FOLDER' in capsys.readouterr().err
-    assert run(monkeypatch, '--ann', tmp_path / 'gone.json', '--no-images') == 2
+    assert run('--ann', tmp_path / 'gone.json', '--no-images') == 2
     assert 'gone.json' in capsys.readouterr().err
     voc = 'train_dataloader.dataset.type=VOCDataset'
     (tmp_path / 'trainval.txt').touch()
     file = f'train_dataloader.dataset.ann_file={tmp_path / "trainval.txt"}'
     words = ROOT / 'configs/detr_r50.py', '--splits', 'train', '--cfg-options', voc, file
-    assert run(monkeypatch, *words) == 2
+    assert run(*words) == 2
     assert 'train_dataloader.dataset must be a CocoDataset, got VOC' in capsys.readouterr().err

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import convert_checkpoint
-import peers
 import pytest
 import tiny
 import torch
-from cli import TOOLS, run_python
+from cli import TOOLS, load, run_python
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from mmdetr_plugin.checkpoints import read_checkpoint, to_hf, to_official, write_checkpoint
+from mmdetr_plugin.testing import peers, shrink
+
+convert_checkpoint = load(TOOLS / 'convert_checkpoint.py')
 
 NAMES = ['detr_r50', 'deformable_detr_two_stage_r50']
 
@@ -97,7 +98,7 @@ def test_mmdets_file_keeps_the_names_of_its_classes(
 ) -> None:
     peer, model = peers.mmdet_pair('deformable_detr_r50', small=True)
     cfg = peers.our_config('deformable_detr_r50')
-    cfg.model = peers.shrink(cfg.model)
+    cfg.model = shrink(cfg.model, peers.SMALL)
     cfg.dump(tmp_path / 'config.py')
     meta = {'dataset_meta': {'CLASSES': ('cat', 'dog')}, 'epoch': 12}
     src = {'meta': meta, 'state_dict': peer.state_dict(), 'optimizer': {}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import peers
 import pytest
 import tiny
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from mmdetr_plugin.checkpoints import read_checkpoint, to_hf, to_ours, write_checkpoint
 from mmdetr_plugin.checkpoints.hf import names_of_models
 from mmdetr_plugin.checkpoints.layouts import hf_layout
+from mmdetr_plugin.testing import peers
 
 SIZES = (pytest.param(True, id='small'), pytest.param(False, marks=pytest.mark.slow, id='full'))
 CANVAS = (128, 160)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 from collections import defaultdict
 from itertools import combinations
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from cli import load
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -227,12 +227,12 @@ def test_other_sizes(tmp_path):
     assert cv2.imread(str(tmp_path / 'digits/train/000000.jpg')).shape == (400, 400, 3)
 
 
-def test_command_line(tmp_path, monkeypatch, capsys):
+def test_command_line(tmp_path, capsys):
+    make_digits_command = load(REPOSITORY / 'tools' / 'make_digits.py')
     root = tmp_path / 'digits'
     arguments = ['--root', str(root), '--num-train', '2', '--num-val', '1']
-    monkeypatch.setattr(sys, 'argv', ['make_digits.py', *arguments])
     for text in ('2 training and 1 validation pictures written in', 'already there'):
-        runpy.run_path(str(REPOSITORY / 'tools' / 'make_digits.py'), run_name='__main__')
+        assert make_digits_command.main(arguments) == 0
         printed = capsys.readouterr().out
         assert text in printed and str(root / 'annotations' / 'val.json') in printed
 

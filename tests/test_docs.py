@@ -44,8 +44,10 @@ def options() -> list[tuple[str, str]]:
 @pytest.mark.parametrize('name', PAGES)
 def test_python_runs(name: str, tmp_path: Path) -> None:
     script = tmp_path / 'blocks.py'
-    script.write_text('\n'.join(b for b in blocks(name) if '_base_ =' not in b), encoding='utf-8')
-    run([sys.executable, '-W', 'ignore', script], ROOT)
+    code = [block for block in blocks(name) if '_base_ =' not in block]
+    assert code
+    script.write_text('\n'.join([*code, "print('all ran')"]), encoding='utf-8')
+    assert run([sys.executable, '-W', 'ignore', script], ROOT).endswith('all ran\n')
 
 
 @pytest.mark.parametrize('block', configs())

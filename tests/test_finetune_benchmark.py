@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import pytest
-from cli import TOOLS, run_python
+from cli import TOOLS, load, run_python
 
 from mmdetr_plugin.datasets import make_digits
 
-sys.path.insert(0, str(TOOLS / 'benchmarks'))
-import finetune
+finetune = load(TOOLS / 'benchmarks' / 'finetune.py')
 
 
 @pytest.fixture

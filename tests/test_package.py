@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli import ROOT, build_wheel, run
+from cli import ROOT, build_wheel, load, run
 from packaging.requirements import Requirement as Specified
 from packaging.utils import canonicalize_name
 
@@ -61,11 +61,7 @@ def test_everything_installed_by_make_is_pinned_once() -> None:
 
 
 def test_every_config_is_indexed() -> None:
-    sys.path.insert(0, str(ROOT / 'scripts'))
-    try:
-        import model_index
-    finally:
-        sys.path.pop(0)
+    model_index = load(ROOT / 'scripts' / 'model_index.py')
     text = (ROOT / 'model-index.yml').read_text(encoding='utf-8')
     assert text == model_index.render(), 'run: python scripts/model_index.py'
     index = yaml.safe_load(text)
@@ -170,9 +166,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def complaint(*checked: Requirement) -> str:
-    with pytest.raises(ImportError) as raised:
+    """What the check says; nothing if all is well."""
+    try:
         check_dependencies(checked)
-    return str(raised.value)
+    except ImportError as error:
+        return str(error)
+    return ''
 
 
 def named(module: str) -> Requirement:
@@ -180,7 +179,7 @@ def named(module: str) -> Requirement:
 
 
 def test_this_environment_passes() -> None:
-    check_dependencies()
+    assert complaint(*REQUIREMENTS) == ''
 
 
 def test_all_problems_are_told_at_once(fake) -> None:
@@ -224,7 +223,7 @@ def test_mmcv_that_mmdet_refuses_is_refused(fake) -> None:
 )
 def test_forks_of_the_same_module_are_accepted(fake, module: str, fork: str, version: str) -> None:
     fake(module, version, fork, compiled=True)
-    check_dependencies([named(module)])
+    assert complaint(named(module)) == ''
 
 
 def test_a_fork_has_bounds_too(fake) -> None:

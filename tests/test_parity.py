@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from check_parity import check
 from mmengine.config import Config
-from parity import ROOT, Case
 
 from mmdetr_plugin.checkpoints import from_official, to_official
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing import Case, check, project_root
 
-CASES = sorted((ROOT / 'tests' / 'parity' / 'cases').iterdir())
+CASES = sorted((Path(__file__).parent / 'parity' / 'cases').iterdir())
 ONLY_LOGGED = re.compile(r'loss/(cardinality_error|loss_xy|loss_hw)(_\d|_enc)?')
 """Arrays that the authors log and never train: ours logs the cardinality of the last layer alone,
 and does not split the L1 loss."""
@@ -33,7 +32,7 @@ def test_case(folder: Path) -> None:
 def test_every_published_name_comes_back(folder: Path) -> None:
     """Official layout to ours and back is a renaming: the same tensors under all of their names."""
     spec = Case.load(folder).spec
-    model = Config.fromfile(ROOT / spec['config']).model
+    model = Config.fromfile(project_root() / spec['config']).model
     model.num_classes = spec['num_classes']
     with torch.device('meta'):
         model = MODELS.build(model)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from cli import TOOLS, run_python
+from cli import TOOLS, load, run_python
 from torch import nn
 
-sys.path.insert(0, str(TOOLS / 'benchmarks'))
-import harness
-import scaling
+from mmdetr_plugin.testing import benchmark
 
 BENCHMARKS = TOOLS / 'benchmarks'
 
@@ -60,15 +57,15 @@ def test_scripts_run_up_to_the_missing_gpu(script: str, tmp_path: Path) -> None:
     assert '--device cuda needs a GPU that torch can use' in printed
 
 
-def contest(*words: str) -> harness.Contest:
-    options = harness.parser('Title.\n\nMore.')
-    return harness.Contest(harness.parse(options, ['--repeats', '2', *words]))
+def contest(*words: str) -> benchmark.Contest:
+    options = benchmark.parser('Title.\n\nMore.')
+    return benchmark.Contest(benchmark.parse(options, ['--repeats', '2', *words]))
 
 
 def test_runs_take_turns_and_the_order_turns_round() -> None:
     calls = []
 
-    def run(name: str) -> harness.Result:
+    def run(name: str) -> benchmark.Result:
         calls.append(name)
         return {'out': torch.ones(2)}
 
@@ -97,36 +94,36 @@ def test_unequal_results_are_refused(name: str, size: float, change: float, fail
         'ours': lambda: {name: torch.full((3,), size + change)},
     }
     if not fails:
-        assert harness.agreement('case', runs, 1e-4)['ours'] > 0
+        assert benchmark.agreement('case', runs, 1e-4)['ours'] > 0
         return
     with pytest.raises(ValueError, match=r'of ours must be within .* of peer, got a difference'):
-        harness.agreement('case', runs, 1e-4)
+        benchmark.agreement('case', runs, 1e-4)
 
 
 def test_one_gradient_may_be_worse_than_all_together() -> None:
-    def grads(change: float) -> harness.Result:
+    def grads(change: float) -> benchmark.Result:
         return {'grad a': torch.full((100,), 10.0), 'grad b': torch.full((1,), 1 + change)}
 
     runs = {'peer': lambda: grads(0.0), 'ours': lambda: grads(5e-3)}
-    assert harness.agreement('case', runs, 1e-4)['ours'] < 1e-3
+    assert benchmark.agreement('case', runs, 1e-4)['ours'] < 1e-3
     with pytest.raises(ValueError, match='grad b of ours'):
-        harness.agreement('case', {**runs, 'ours': lambda: grads(5e-2)}, 1e-4)
+        benchmark.agreement('case', {**runs, 'ours': lambda: grads(5e-2)}, 1e-4)
     with pytest.raises(ValueError, match='must return the same names'):
-        harness.agreement('case', {**runs, 'ours': lambda: {'grad a': torch.ones(1)}}, 1e-4)
+        benchmark.agreement('case', {**runs, 'ours': lambda: {'grad a': torch.ones(1)}}, 1e-4)
 
 
 def test_memory_of_a_run_is_its_highest_point() -> None:
-    def run() -> harness.Result:
+    def run() -> benchmark.Result:
         for _ in range(3):
             torch.zeros(2**18).add(1)  # two tensors of 1 MiB at a time
         return {'out': torch.zeros(1)}
 
-    assert 2 * 2**20 <= harness.cpu_peak(run) < 2.1 * 2**20
+    assert 2 * 2**20 <= benchmark.cpu_peak(run) < 2.1 * 2**20
 
 
 def test_dropout_is_off_inside_and_back_outside() -> None:
     model = nn.Sequential(nn.Dropout(0.3), nn.MultiheadAttention(8, 2, dropout=0.2))
-    with harness.without_dropout(model):
+    with benchmark.without_dropout(model):
         assert model[0].p == 0 and model[1].dropout == 0
     assert model[0].p == 0.3 and model[1].dropout == 0.2
 
@@ -139,14 +136,14 @@ def test_wrong_options_are_explained(capsys: pytest.CaptureFixture) -> None:
         if words[0] == '--device' and torch.cuda.is_available():
             continue
         with pytest.raises(SystemExit):
-            harness.parse(harness.parser('x'), words)
+            benchmark.parse(benchmark.parser('x'), words)
         assert message in capsys.readouterr().err
 
 
 def test_growth_is_the_power_of_the_area() -> None:
-    def row(side: int, power: float) -> harness.Row:
+    def row(side: int, power: float) -> benchmark.Row:
         area = float(side) ** (2 * power)
-        return harness.Row(f'detr_r50, {side}', 'ours', area, area, 1.0, 3 * area, 0.0)
+        return benchmark.Row(f'detr_r50, {side}', 'ours', area, area, 1.0, 3 * area, 0.0)
 
-    printed = scaling.growth([row(256, 2.0), row(512, 2.0), row(1024, 2.0)])
+    printed = load(BENCHMARKS / 'scaling.py').growth([row(256, 2.0), row(512, 2.0), row(1024, 2.0)])
     assert '| detr_r50, ours | 512 to 1024 | 2.00' in printed

@@ -7,11 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-import convert_checkpoint
 import pytest
 import tiny_run
 import torch
-from cli import ROOT, TOOLS, run, run_python
+from cli import ROOT, TOOLS, load, run, run_python
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -78,7 +77,7 @@ def test_weights_alone(runs: dict[str, Path], data: Path, tmp_path: Path) -> Non
     """A checkpoint of a run is converted to one of its averaged weights."""
     file, config = tmp_path / 'weights.pth', tmp_path / 'config.py'
     tiny_run.config(data, tmp_path).dump(config)
-    convert_checkpoint.main(
+    load(TOOLS / 'convert_checkpoint.py').main(
         [str(runs['whole'] / 'epoch_4.pth'), str(file), '--config', str(config)]
     )
     weights, saved = read_checkpoint(file), read_checkpoint(runs['whole'] / 'epoch_4.pth')

@@ -10,30 +10,27 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import small
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import State
+from mmdetr_plugin.testing import TINY, shrink
 
 Size = tuple[int, int]
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(file.stem for file in (ROOT / 'configs').glob('*.py'))
 FINETUNE = sorted(f'finetune/{file.stem}' for file in (ROOT / 'configs/finetune').glob('*.py'))
-WIDTH = 32
-NUM_QUERIES = 12
-NUM_CLASSES = 5
+WIDTH = TINY.model['embed_dims']
+NUM_QUERIES = TINY.everywhere['num_queries']
+NUM_CLASSES = TINY.model['num_classes']
 CANVAS = (64, 96)  # a whole number of cells at stride 32
 MANY = 50  # objects, more than queries in any shrunk model
-
-SMALLER = {'hidden_dims': 48, 'num_queries': NUM_QUERIES, 'num_groups': 8}
-"""What these keys become, wherever they stand."""
 
 
 @cache
@@ -43,17 +40,6 @@ def _load(name: str) -> Config:
 
 def load(name: str) -> Config:
     return copy.deepcopy(_load(name))
-
-
-def shrink(model: ConfigDict, **changes: object) -> ConfigDict:
-    """A copy of a model config with narrow layers, few queries and a thin ResNet-18.
-
-    ``changes`` replace entries of the model, e.g. ``num_classes``.
-    """
-    backbone = {'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None}
-    model = small.shrink(model, WIDTH, (1, 2), backbone, SMALLER)
-    model.update({'num_classes': NUM_CLASSES, **changes})
-    return model
 
 
 def build(name: str, seed: int = 0, **changes: object) -> nn.Module:

@@ -14,21 +14,21 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_faults import Contents, Fault, image_faults, read_contents
-from dataset_picture import draw_sizes
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
-from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets.agreement import check_classes, check_num_classes
 from mmdetr_plugin.datasets.annotations import category_names, read_coco
 from mmdetr_plugin.datasets.completion import complete
+from mmdetr_plugin.datasets.faults import Contents, Fault, image_faults, read_contents
 from mmdetr_plugin.datasets.presence import annotated_datasets, check_presence
+from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.registry import DATASETS, MODELS
+from mmdetr_plugin.visualization import draw_sizes
 
 SHOWN = 3  # examples of a fault
 CLASSES = 10  # named with their objects
@@ -159,7 +159,7 @@ def print_faults(faults: list[Fault]) -> None:
             print(f'{"":20}{line}')
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, help='to read images with; all cores by default')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/check_dataset'))
     add_cfg_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if bool(args.config) == bool(args.ann):
         parser.error('give either a config or --ann FILE --images FOLDER')
     if args.ann and not (args.images or args.no_images):
@@ -187,8 +187,8 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     print(f'\n{"no errors" if all(good) else "there are errors"}')
-    sys.exit(0 if all(good) else 1)
+    return 0 if all(good) else 1
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

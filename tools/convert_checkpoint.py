@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.checkpoints import (
@@ -32,6 +33,7 @@ from mmdetr_plugin.checkpoints import (
 )
 from mmdetr_plugin.checkpoints.class_names import names_beside, stated_names
 from mmdetr_plugin.checkpoints.safe_tensors import SUFFIX
+from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.registry import MODELS
 
 CLASS_HEAD = 'head.class_branches.0.bias'
@@ -41,7 +43,7 @@ OF_A_RUN = ('optimizer', 'message_hub', 'ema_state_dict', 'lr_scheduler')
 """What a checkpoint of a training run holds beside weights; leaving it out is a conversion too."""
 
 
-def parse(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description='Convert a checkpoint from one layout to another')
     parser.add_argument('src', help='checkpoint to read, *.safetensors too')
     parser.add_argument('dst', help='file to write, *.safetensors too')
@@ -51,7 +53,7 @@ def parse(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argpa
     return parser, parser.parse_args(argv)
 
 
-def convert(checkpoint: Mapping, model: nn.Module, to: str) -> dict[str, Tensor]:
+def convert(checkpoint: Mapping, model: DETR, to: str) -> dict[str, Tensor]:
     """The weights in the layout ``to``; prints what is worth knowing of those given.
 
     Raises:
@@ -73,14 +75,14 @@ def convert(checkpoint: Mapping, model: nn.Module, to: str) -> dict[str, Tensor]
     return writers[to](weights, model)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser, args = parse(argv)
     cfg = command_line.read_config(parser, args.config, args.cfg_options)
     try:
         checkpoint = read_checkpoint(args.src)
         weights = convert(checkpoint, MODELS.build(cfg.model), args.to)
         key = None if args.dst.endswith(SUFFIX) else WRAPPERS[args.to]
-        content = weights if key is None else {key: weights}
+        content: dict[str, Any] = dict(weights) if key is None else {key: weights}
         classes = stated_names(checkpoint) or names_beside(args.src)
         if key == 'state_dict' and classes:
             content['meta'] = {'dataset_meta': {'classes': classes}}

@@ -8,27 +8,23 @@ make demo ARGS=--resume      # go on after an interruption
 from __future__ import annotations
 
 import argparse
-import contextlib
+import sys
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
-import cv2
-import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.datasets import make_digits
-from mmdetr_plugin.visualization import Picture, draw_grid
+from mmdetr_plugin.engine.command_line import set_resume
+from mmdetr_plugin.engine.project import project_root
+from mmdetr_plugin.testing import quiet
+from mmdetr_plugin.visualization import draw_validation
 
-ROOT = Path(__file__).resolve().parents[1]
-GRID = 24
-CELL = 320  # pixels of the longer side of a picture, at most
+ROOT = project_root()
 
 
 class Progress(Hook):
@@ -54,19 +50,12 @@ class Progress(Hook):
     ) -> None:
         if runner.iter % 10 == 0:
             epoch = f'{runner.epoch + 1}/{runner.max_epochs}'
-            self.bar.set_postfix(epoch=epoch, loss=f'{float(outputs["loss"]):.2f}', refresh=False)
+            loss = f'{float((outputs or {})["loss"]):.2f}'
+            self.bar.set_postfix(epoch=epoch, loss=loss, refresh=False)
         self.bar.update()
 
     def after_train(self, runner: Runner) -> None:
         self.bar.close()
-
-
-@contextlib.contextmanager
-def quiet(log: TextIO) -> Iterator[None]:
-    """What MMEngine and pycocotools print goes to ``log``, which MMEngine's logger keeps."""
-    with contextlib.redirect_stdout(log), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -89,39 +78,7 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def draw(runner: Runner, path: Path, resized_truth: bool = False) -> None:
-    """The grid of the first validation images, written whole or not at all.
-
-    Their true boxes are in pixels of the files as predictions are, or with ``resized_truth`` of the
-    network's input.
-    """
-    pictures = []
-    for batch in runner.val_dataloader:
-        samples = runner.model.val_step(batch)
-        for image, sample in zip(batch['inputs'], samples, strict=True):
-            found, truth = sample.pred_instances.cpu().numpy(), sample.gt_instances.cpu().numpy()
-            shrunk = min(1.0, CELL / max(image.shape[1:]))
-            scale = np.tile(sample.scale_factor, 2) * shrunk  # from pixels of the file
-            pixels = np.ascontiguousarray(image.numpy().transpose(1, 2, 0)[..., ::-1])
-            pictures.append(
-                Picture(
-                    image=cv2.resize(pixels, None, fx=shrunk, fy=shrunk),
-                    boxes=found.bboxes * scale,
-                    labels=found.labels,
-                    scores=found.scores,
-                    true_boxes=truth.bboxes * (shrunk if resized_truth else scale),
-                    true_labels=truth.labels,
-                )
-            )
-        if len(pictures) >= GRID:
-            break
-    grid = draw_grid(pictures[:GRID], runner.val_dataloader.dataset.metainfo['classes'])
-    aside = path.with_name(f'.{path.name}')  # a name of its own until it is whole
-    cv2.imwrite(str(aside), grid[..., ::-1])
-    aside.replace(path)
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(ROOT / 'configs/digits_deformable_detr.py'))
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
@@ -130,7 +87,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, help='train this long (default: the config)')
     parser.add_argument('--num-train', type=int, default=2000, help='training images to make')
     parser.add_argument('--num-val', type=int, default=200, help='validation images to make')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     args.work_dir.mkdir(parents=True, exist_ok=True)
     log_path = args.work_dir / 'demo.log'
@@ -152,7 +109,7 @@ def main() -> None:
         minutes = (time.time() - started) / 60
         metrics = runner.val()
     picture = args.work_dir / 'grid.png'
-    draw(runner, picture)
+    draw_validation(runner, picture)
     size = sum(p.numel() for p in runner.model.parameters())
     print(f'model    {Path(args.config).stem}, {size / 1e6:.1f} M parameters')
     print(f'training {runner.iter} steps, {minutes:.1f} min')
@@ -163,6 +120,7 @@ def main() -> None:
     print(f'picture  {_short(picture)}')
     print(f'weights  {_short(args.work_dir / f"epoch_{runner.epoch}.pth")}')
     print(f'log      {_short(log_path)}')
+    return 0
 
 
 def _short(path: Path) -> Path:
@@ -172,4 +130,4 @@ def _short(path: Path) -> Path:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -8,12 +8,13 @@ The exit code is 1 if something that is needed is missing or broken; the line sa
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -67,9 +68,9 @@ def versions() -> Iterator[Row]:
         else:
             yield Row(name, value or 'not installed')
     for name, use in OPTIONAL.items():
-        wanted = use and not _version(name)
-        remedy = (NOTE, f'optional, {use}: pip install {name}') if wanted else ()
-        yield Row(name, _version(name) or 'not installed', *remedy)
+        version = _version(name)
+        note = (NOTE, f'optional, {use}: pip install {name}') if use and not version else ()
+        yield Row(name, version or 'not installed', *note)
 
 
 def _version(distribution: str) -> str:
@@ -143,7 +144,8 @@ def _tool_version(command: str, before: str = '') -> str:
 def attention() -> Iterator[Row]:
     """Deformable attention as models call it, against its definition, on every device."""
     import torch
-    from attention_check import LIMITS, compare
+
+    from mmdetr_plugin.testing.attention_check import LIMITS, compare
 
     remedies = {
         'compiled': 'pip install --upgrade --force-reinstall numba, or pip uninstall numba',
@@ -177,15 +179,17 @@ def report(title: str, rows: Iterator[Row]) -> list[Row]:
     return broken
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.parse_args(argv)
     broken = report('versions', versions()) + report('imports', imports())
     if not broken:  # otherwise there is nothing to call
         broken += report('devices and compilers', devices())
         title = 'deformable attention: backend, largest difference forward and backward'
         broken += report(f'{title}, in shares of the largest value', attention())
     print(f'broken: {", ".join(row.name for row in broken)}' if broken else 'nothing is broken')
-    sys.exit(1 if broken else 0)
+    return 1 if broken else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,15 +1,18 @@
+#!/usr/bin/env python3
 """Write the digits set, handwriting on photographs in COCO format, from bundled data."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmdetr_plugin.datasets import make_digits
 
 
-def parse_args() -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -18,11 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-val', type=int, default=200, help='validation pictures')
     parser.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of everything random')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args(argv)
     start = time.perf_counter()
     written = make_digits(args.root, args.num_train, args.num_val, args.size, args.seed)
     seconds = time.perf_counter() - start
@@ -33,7 +32,8 @@ def main() -> None:
         print(f'{args.root}: already there with these settings')
     for split in ('train', 'val'):
         print(f'  {args.root / split}  {args.root / "annotations" / f"{split}.json"}')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

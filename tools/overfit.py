@@ -18,22 +18,25 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from demo import draw, quiet
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from small import ROOT, small
 
-from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.agreement import check_agreement
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import check_presence
+from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
+from mmdetr_plugin.engine.project import config_path, project_root
 from mmdetr_plugin.registry import DATASETS
+from mmdetr_plugin.testing import quiet, small, write_json
+from mmdetr_plugin.visualization import draw_validation
 
+ROOT = project_root()
 ROWS = (
     'detr_r50',
     'detr_panoptic_r50',
@@ -73,9 +76,10 @@ class StopWhenLearnt(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        self.loss = float(outputs['loss'])
+        self.loss = float((outputs or {})['loss'])
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        assert metrics is not None  # MMEngine passes them after a validation
         ap, ap50 = (metrics[f'coco/bbox_mAP{suffix}'] for suffix in ('', '_50'))
         self.curve.append({'step': runner.iter, 'loss': self.loss, 'ap': ap, 'ap50': ap50})
         print(
@@ -128,8 +132,7 @@ def write_subset(dataset: ConfigDict, number: int, path: Path) -> None:
     kept = set(chosen[:number])
     content['images'] = [x for x in content['images'] if x['id'] in kept]
     content['annotations'] = [x for x in content['annotations'] if x['image_id'] in kept]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    write_json(path, content)
 
 
 def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
@@ -163,7 +166,7 @@ def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
     return cfg
 
 
-def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str]:
+def learn(config: str, args: argparse.Namespace) -> dict[str, float]:
     """Train one config; its steps, AP, and whether the target was reached."""
     parser = argparse.ArgumentParser(prog='overfit.py')
     cfg = read_config(parser, config)
@@ -184,7 +187,7 @@ def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str
         runner = Runner.from_cfg(prepare(cfg, args, folder))
         runner.register_hook(hook)
         runner.train()
-        draw(runner, folder / 'grid.png', resized_truth=True)
+        draw_validation(runner, folder / 'grid.png', resized_truth=True)
     last = hook.curve[-1]
     return {
         'images': args.images,
@@ -197,14 +200,7 @@ def learn(config: str, args: argparse.Namespace) -> dict[str, float | bool | str
     }
 
 
-def write_json(path: Path, content: object) -> None:
-    """Whole or not at all."""
-    aside = path.with_name(f'.{path.name}')
-    aside.write_text(json.dumps(content, indent=1))
-    aside.replace(path)
-
-
-def explain(result: dict[str, float | bool | str]) -> str:
+def explain(result: Mapping[str, float]) -> str:
     """What to look at when the target was not reached."""
     if result['ap50'] >= 0.9:
         return 'objects are found, boxes are inexact: compare them in grid.png, try more --steps'
@@ -213,7 +209,7 @@ def explain(result: dict[str, float | bool | str]) -> str:
     return 'it hardly learns: look at boxes and labels in grid.png, then at the learning rate'
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('configs', nargs='*', metavar='CONFIG', help='default: one of each variant')
     parser.add_argument('--images', type=int, default=8)
@@ -231,10 +227,10 @@ def main() -> None:
     parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
     parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
     add_cfg_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.work_dir.mkdir(parents=True, exist_ok=True)
 
-    configs = args.configs or [str(ROOT / f'configs/{name}.py') for name in ROWS]
+    configs = args.configs or [str(config_path(name)) for name in ROWS]
     deadline = time.time() + 60 * args.minutes if args.minutes else float('inf')
     results = {}
     if args.results and args.results.is_file():
@@ -244,7 +240,7 @@ def main() -> None:
         if results.get(name, {}).get('images') != args.images:
             if time.time() > deadline:
                 print('time is up: call it again to go on')
-                sys.exit(3)
+                return 3
             try:
                 results[name] = learn(config, args)
             except (FileNotFoundError, ValueError) as error:
@@ -254,9 +250,8 @@ def main() -> None:
         result = results[name]
         verdict = 'reached' if result['reached'] else f'NOT reached: {explain(result)}'
         print(f'{name}: AP {result["ap"]:.3f} after {result["steps"]} steps, {verdict}', flush=True)
-    if not all(results[Path(config).stem]['reached'] for config in configs):
-        sys.exit(1)
+    return 0 if all(results[Path(config).stem]['reached'] for config in configs) else 1
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

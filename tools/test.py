@@ -6,7 +6,11 @@ python tools/test.py configs/deformable_detr_r50.py work_dirs/deformable_detr_r5
 Logs, pictures and the config as evaluated go to the folder `test` of the run's work dir.
 """
 
+from __future__ import annotations
+
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -37,14 +41,14 @@ def dump_results(parser: argparse.ArgumentParser, cfg: Config, out: str) -> None
     cfg.test_evaluator = [*evaluators, {'type': 'mmdet.DumpDetResults', 'out_file_path': out}]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.make_parser('Evaluate a checkpoint')
     parser.add_argument('checkpoint', help='path or address of the checkpoint')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
     parser.add_argument('--show', action='store_true', help='show pictures with the boxes')
     parser.add_argument('--show-dir', help='write pictures with the boxes, below the work dir')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds per shown picture')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     cfg = command_line.load_config(parser, args)
     # A one-letter scheme is a Windows drive.
@@ -59,7 +63,8 @@ def main() -> None:
         dump_results(parser, cfg, args.out)
     command_line.build_runner(parser, cfg, 'test').test()
     command_line.disconnect_processes()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -4,12 +4,15 @@
 python tools/train.py configs/deformable_detr_r50.py --amp --resume
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 
 import mmdetr_plugin.engine.command_line as command_line
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.make_parser('Train a detector')
     parser.add_argument(
         '--amp',
@@ -28,7 +31,7 @@ def main() -> None:
         metavar='CHECKPOINT',
         help='go on from a checkpoint; alone: from the latest one of the work dir, if any',
     )
-    args = parser.parse_args(command_line.spell_out_amp(sys.argv[1:]))
+    args = parser.parse_args(command_line.spell_out_amp(sys.argv[1:] if argv is None else argv))
 
     cfg = command_line.load_config(parser, args)
     if args.amp:
@@ -40,7 +43,8 @@ def main() -> None:
         command_line.scale_learning_rate(parser, runner)
     runner.train()
     command_line.disconnect_processes()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -23,6 +23,7 @@ from ..datasets.completion import complete
 from ..datasets.presence import check_presence
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
 from .optim_wrapper import BFloat16OptimWrapper
+from .project import project_root
 
 PRECISIONS = ('fp16', 'bf16')
 
@@ -89,7 +90,7 @@ def read_config(
 
 
 def _known_configs(path: Path) -> list[str]:
-    folders = (path.parent, Path(__file__).parent / '.mim' / 'configs')
+    folders = (path.parent, project_root() / 'configs')
     return sorted({file.stem for folder in folders for file in folder.glob('*.py')})
 
 

@@ -10,17 +10,15 @@ mmcv asks nn.MultiheadAttention for its averaged weights and throws them away. 8
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from harness import Contest, Result, parse, parser, without_dropout
 from torch import Tensor, nn
 
 from mmdetr_plugin.attention import SelfAttention
 from mmdetr_plugin.structures import State
+from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser, without_dropout
 
 
 def pair(dims: int, heads: int, dropout: float, device: str) -> tuple[nn.Module, nn.Module]:
@@ -55,12 +53,12 @@ def step(run: partial, attention: nn.Module, tokens: Tensor) -> Result:
     return {'output': out, **{f'grad_{k}': g for k, g in zip(leaves, grads)}}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument('--tokens', type=int, nargs='+', default=[850, 3400])
     options.add_argument('--batch', type=int, default=1)
     options.add_argument('--dropout', type=float, default=0.1, help='of the weights, in training')
-    args = parse(options)
+    args = parse(options, argv)
     contest = Contest(args)
     modules = dict(zip(('mmdet', 'ours'), pair(256, 8, args.dropout, args.device)))
     for number in args.tokens:
@@ -79,7 +77,8 @@ def main() -> None:
         if args.dropout:
             contest.compare(f'{number}, with backward and dropout', steps, tolerance=None)
     contest.finish()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

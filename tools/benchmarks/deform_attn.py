@@ -12,11 +12,11 @@ CPU the peer is mmcv's PyTorch path, on a GPU mmcv's CUDA op in single precision
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from harness import Contest, Result, parse, parser
 from mmcv.ops.multi_scale_deform_attn import (
     MultiScaleDeformableAttnFunction,
     multi_scale_deformable_attn_pytorch,
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdetr_plugin.ops.deformable import NEEDS, Shapes, deformable_attention, level_tables
+from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 
 Sample = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
@@ -114,16 +115,18 @@ def both(sample: Sample, shapes: Shapes, dtype: torch.dtype, tensors: tuple) -> 
 
 def contenders(device: str, compiler: bool) -> dict[str, Sample]:
     """By name, the peer first."""
+    peer: dict[str, Sample]
     peer = {'mmcv, CUDA': mmcv_cuda} if device == 'cuda' else {'mmcv, PyTorch': mmcv_pytorch}
     ready = [n for n, (kind, there, _) in NEEDS.items() if kind in (None, device) and there()]
+    ours: dict[str, Sample]
     ours = {f'ours, {n}': partial(deformable_attention, backend=n) for n in (*ready, 'grid')}
-    others = {'gather': by_gather, 'embedding_bag': by_embedding_bag}
+    others: dict[str, Sample] = {'gather': by_gather, 'embedding_bag': by_embedding_bag}
     if compiler:
         others['inductor'] = torch.compile(partial(deformable_attention, backend='grid'))
     return peer | ours | others
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument('--size', type=int, nargs=2, default=(800, 1066), metavar=('H', 'W'))
     options.add_argument('--batch', type=int, default=1)
@@ -134,13 +137,13 @@ def main() -> None:
     options.add_argument('--queries', type=int, help='of a decoder; by default every token is one')
     options.add_argument('--only', nargs='*', help='contenders whose name contains one of these')
     options.add_argument('--no-inductor', action='store_true', help='where no C++ compiler is')
-    args = parse(options)
+    args = parse(options, argv)
     shapes = tuple(
         (math.ceil(args.size[0] / s), math.ceil(args.size[1] / s))
         for s in (8 * 2**level for level in range(args.levels))
     )
-    tensors = inputs(shapes, args.batch, args.heads, args.width, args.points, args.queries)
-    tensors = tuple(x.to(args.device) for x in tensors)
+    given = inputs(shapes, args.batch, args.heads, args.width, args.points, args.queries)
+    tensors = tuple(x.to(args.device) for x in given)
     every = contenders(args.device, not args.no_inductor)
     peer = next(iter(every))
     chosen = {n: s for n, s in every.items() if n == peer or _named(n, args.only)}
@@ -159,6 +162,7 @@ def main() -> None:
             first = {f'{peer}, fp32': runs[peer]}
             contest.compare(f'{case}, 16 bits', first | halves, tolerance=None)
     contest.finish()
+    return 0
 
 
 def _named(name: str, parts: list[str] | None) -> bool:
@@ -166,4 +170,4 @@ def _named(name: str, parts: list[str] | None) -> bool:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -13,16 +13,15 @@ import contextlib
 import importlib.util
 import io
 import sys
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import torch
-from harness import Contest, Result, parse, parser
+
+from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 
 MAX_DETECTIONS = [100, 300, 1000]
 """As mmdet's CocoMetric sets them."""
@@ -84,13 +83,13 @@ def evaluate(coco: ModuleType, evaluator: type, truth: dict, predicted: list[dic
     return {name: torch.from_numpy(np.asarray(value)) for name, value in tables.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, devices=('cpu',))
     options.add_argument('--images', type=int, default=500)
     options.add_argument('--objects', type=int, default=10, help='of every image')
     options.add_argument('--detections', type=int, default=100, help='of every image')
     options.add_argument('--classes', type=int, default=80)
-    args = parse(options)
+    args = parse(options, argv)
     if importlib.util.find_spec('faster_coco_eval') is None:
         options.error(
             'the comparison needs faster-coco-eval, which is not installed; pip install '
@@ -110,7 +109,8 @@ def main() -> None:
     contest = Contest(args)
     contest.compare(f'{args.images} images, {args.detections} boxes each', runs, memory=False)
     contest.finish()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

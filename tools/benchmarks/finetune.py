@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from convergence import Curve, Record, prepare, read_curves
-from demo import quiet
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
-from overfit import write_json
-from small import ROOT
 
 from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.testing import project_root, quiet
+from mmdetr_plugin.testing.curves import Curve, Curves, Point, Record
+from mmdetr_plugin.testing.digits_training import DigitsTraining
 
+ROOT = project_root()
 CONFIG = 'deformable_detr_two_stage_r50'
 CLASSES = {'source': '01234', 'fine-tuned': '56789', 'from scratch': '56789'}
 WARM_UP = 50
@@ -38,12 +36,18 @@ def settings(args: argparse.Namespace) -> dict[str, float]:
     return {key: getattr(args, key) for key in keys}
 
 
+def length(run: str, args: argparse.Namespace) -> int:
+    """How many epochs a run takes."""
+    return args.source_epochs if run == 'source' else args.epochs
+
+
 def make_config(run: str, args: argparse.Namespace) -> Config:
     """The demo on the classes of ``run``; goes on from its last checkpoint, if there is one."""
-    epochs = args.source_epochs if run == 'source' else args.epochs
+    epochs = length(run, args)
+    keys = ('data', 'work_dir', 'images', 'size', 'lr', 'seed', 'workers')
+    common = {key: getattr(args, key) for key in keys}
     interval = min(epochs, 4) if run == 'source' else 1
-    common = {'epochs': epochs, 'interval': interval, 'pretrain': 0}
-    cfg = prepare(CONFIG, argparse.Namespace(**{**vars(args), **common}))
+    cfg = DigitsTraining(epochs=epochs, interval=interval, **common).config(CONFIG)
     cfg.param_scheduler[0].end = WARM_UP
     cfg.work_dir = str(args.work_dir / run.replace(' ', '_'))
     cfg.model.num_classes = len(CLASSES[run])
@@ -55,16 +59,14 @@ def make_config(run: str, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def train(run: str, args: argparse.Namespace, content: dict, deadline: float) -> bool:
+def train(run: str, args: argparse.Namespace, curves: Curves, deadline: float) -> bool:
     """Train one of the three to its end, False if the time did not suffice."""
-    curve = content['curves'].setdefault(run, [])
-    if curve and curve[-1]['epoch'] >= (args.source_epochs if run == 'source' else args.epochs):
+    if curves.reaches(run, length(run, args)):
         return True
 
-    def save(point: dict[str, float]) -> None:
-        curve[:] = [old for old in curve if old['epoch'] < point['epoch']] + [point]
-        write_json(args.work_dir / 'curves.json', content)
-        (args.work_dir / 'table.md').write_text(table(content['curves']))
+    def save(point: Point) -> None:
+        curves.add(run, point)
+        (args.work_dir / 'table.md').write_text(table(curves.curves))
         print(f'{run}: epoch {point["epoch"]}, AP {point["ap"]:.3f}', file=sys.stderr, flush=True)
 
     hook = Record(save, deadline)
@@ -89,7 +91,7 @@ def table(curves: Mapping[str, Curve]) -> str:
     return '\n'.join(rows) + '\n'
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--source-epochs', type=int, default=8)
     parser.add_argument('--epochs', type=int, default=4)
@@ -101,21 +103,22 @@ def main() -> None:
     parser.add_argument('--workers', type=int, default=0, help='loading processes')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/finetune')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     deadline = time.time() + 60 * args.minutes if args.minutes else float('inf')
     args.work_dir.mkdir(parents=True, exist_ok=True)
     if not args.data.exists():
         make_digits(args.data)
     try:
-        content = read_curves(args.work_dir / 'curves.json', settings(args))
+        curves = Curves(args.work_dir / 'curves.json', settings(args))
     except ValueError as error:
         parser.error(str(error))
     for run in CLASSES:
-        if time.time() >= deadline or not train(run, args, content, deadline):
+        if time.time() >= deadline or not train(run, args, curves, deadline):
             print('time is up: call it again to go on')
-            return
+            return 0
     print((args.work_dir / 'table.md').read_text(), end='')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from harness import OUTPUTS, Contest, Result, parse, parser
-from models import PRECISIONS, add_small, configure_, images, samples
-from peers import hf_pair, mmdet_pair
 from torch import Tensor, nn
+
+from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.testing.benchmark import OUTPUTS, Contest, Result, parse, parser
+from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
+from mmdetr_plugin.testing.peers import hf_pair, mmdet_pair
 
 NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50')
 MODES = ('eager', 'compiled', 'graph')
@@ -34,12 +33,13 @@ Network = Callable[[Tensor], Result]
 
 def of_mmdet(model: nn.Module, inputs: Tensor) -> Result:
     """mmdet's heads give the predictions of all layers, as in its ``predict``."""
-    batch = samples(len(inputs), tuple(inputs.shape[-2:]), 0, inputs.device)
+    height, width = inputs.shape[-2:]
+    batch = samples(len(inputs), (height, width), 0, inputs.device)
     logits, boxes = model(inputs, batch, mode='tensor')[:2]
     return {'logits': logits[-1], 'boxes': boxes[-1]}
 
 
-def of_ours(model: nn.Module, inputs: Tensor) -> Result:
+def of_ours(model: DETR, inputs: Tensor) -> Result:
     outputs = model._forward(inputs, aux=False)
     return {'logits': outputs['pred_logits'][-1], 'boxes': outputs['pred_boxes'][-1]}
 
@@ -82,7 +82,7 @@ def run(network: Network, inputs: Tensor, precision: str) -> Result:
         return network(inputs)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(NAMES)}')
     options.add_argument('--batch', type=int, nargs='+', default=[1])
@@ -91,7 +91,7 @@ def main() -> None:
     options.add_argument('--modes', nargs='+', choices=MODES, default=['eager'])
     options.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['fp32'])
     add_small(options)
-    args = parse(options)
+    args = parse(options, argv)
     if 'graph' in args.modes and args.device != 'cuda':
         options.error("--modes graph needs --device cuda: it is CUDA's; leave it out")
     size = tuple(args.size or ((800, 1066) if args.device == 'cuda' else (480, 640)))
@@ -111,7 +111,8 @@ def main() -> None:
             case = f'{name}, {number} x {size[0]} x {size[1]}'
             contest.compare(case, runs, tolerance=tolerance)
     contest.finish()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -10,28 +10,22 @@ assignment, targets, losses), alone and with its backward pass.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from typing import Any
 
 import torch
-from harness import Contest, Result, parse, parser
 from mmdet.registry import MODELS as MMDET
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
-from mmengine.hub import get_config
-from models import NUM_CLASSES, samples
-from small import ROOT
 from torch import Tensor, nn
 
 from mmdetr_plugin.criterion.targets import Targets
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
+from mmdetr_plugin.testing.inputs import NUM_CLASSES, samples
+from mmdetr_plugin.testing.peers import mmdet_config, our_config
 
-PEERS = {
-    'deformable_detr_r50': 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
-    'detr_r50': 'mmdet::detr/detr_r50_8xb2-150e_coco.py',
-}
+NAMES = ('deformable_detr_r50', 'detr_r50')
 
 
 def predictions(shape: tuple[int, int, int], columns: int, device: str) -> tuple[Tensor, Tensor]:
@@ -42,16 +36,16 @@ def predictions(shape: tuple[int, int, int], columns: int, device: str) -> tuple
     return logits.to(device).requires_grad_(), boxes.to(device).requires_grad_()
 
 
-def criteria(name: str) -> tuple[nn.Module, nn.Module, int]:
+def criteria(name: str) -> tuple[Any, nn.Module, int]:
     """mmdet's head, our criterion and the number of class columns, as published."""
-    cfg = get_config(PEERS[name]).model
+    cfg = mmdet_config(name).model
     head = MMDET.build({**cfg.bbox_head, 'train_cfg': cfg.train_cfg, 'test_cfg': cfg.test_cfg})
-    ours = Config.fromfile(ROOT / 'configs' / f'{name}.py').model.criterion
+    ours = our_config(name).model.criterion
     criterion = MODELS.build({**ours, 'num_classes': NUM_CLASSES})
     return head, criterion, head.cls_out_channels
 
 
-def of_peer(head: nn.Module, logits: Tensor, boxes: Tensor, batch: list[DetDataSample]) -> Result:
+def of_peer(head: Any, logits: Tensor, boxes: Tensor, batch: list[DetDataSample]) -> Result:
     proposals = (None, None) if hasattr(head, 'as_two_stage') else ()
     objects = [sample.gt_instances for sample in batch]
     return head.loss_by_feat(logits, boxes, *proposals, objects, [s.metainfo for s in batch])
@@ -72,16 +66,16 @@ def step(forward: partial, logits: Tensor, boxes: Tensor) -> Result:
     return {**losses, **dict(zip(('grad_logits', 'grad_boxes'), grads))}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, repeats=15)
-    options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(PEERS)}')
+    options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(NAMES)}')
     options.add_argument('--batch', type=int, default=8)
     options.add_argument('--layers', type=int, default=6)
     options.add_argument('--queries', type=int, default=300)
     options.add_argument('--objects', type=int, default=20, help='of every image')
-    args = parse(options)
+    args = parse(options, argv)
     contest = Contest(args)
-    for name in args.names or PEERS:
+    for name in args.names or NAMES:
         head, criterion, columns = criteria(name)
         inputs = predictions((args.layers, args.batch, args.queries), columns, args.device)
         batch = samples(args.batch, (800, 1066), args.objects, args.device)
@@ -93,7 +87,8 @@ def main() -> None:
         both = {who: partial(step, run, *inputs) for who, run in runs.items()}
         contest.compare(f'{name}, with backward', both)
     contest.finish()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

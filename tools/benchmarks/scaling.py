@@ -15,14 +15,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from typing import Any
 
 import torch
-from harness import Contest, Result, Row, parse, parser, table
-from models import add_small, samples
-from peers import mmdet_pair
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.testing.benchmark import Contest, Result, Row, parse, parser, table
+from mmdetr_plugin.testing.inputs import add_small, samples
+from mmdetr_plugin.testing.peers import mmdet_pair
 
 STRIDES = {'detr_r50': (32,), 'detr_dc5_r50': (16,), 'deformable_detr_r50': (8, 16, 32, 64)}
 SIDES = (256, 512, 768, 1024, 1280, 1536)
@@ -38,7 +39,7 @@ def maps(name: str, side: int, device: str) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def of_mmdet(model: nn.Module, levels: tuple[Tensor, ...], side: int) -> Result:
+def of_mmdet(model: Any, levels: tuple[Tensor, ...], side: int) -> Result:
     batch = samples(1, (side, side), 0, levels[0].device)
     inputs = model.forward_transformer(levels, batch)
     logits, boxes = model.bbox_head(**inputs)[:2]
@@ -46,7 +47,7 @@ def of_mmdet(model: nn.Module, levels: tuple[Tensor, ...], side: int) -> Result:
 
 
 @torch.no_grad()
-def of_ours(model: nn.Module, levels: tuple[Tensor, ...], side: int) -> Result:
+def of_ours(model: DETR, levels: tuple[Tensor, ...], side: int) -> Result:
     outputs = model.transform(model.embed(levels, None, (side, side)), aux=False)
     return {'logits': outputs['pred_logits'][-1], 'boxes': outputs['pred_boxes'][-1]}
 
@@ -82,7 +83,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained')
-    colours = dict(zip(STRIDES, pyplot.colormaps['tab10'].colors))
+    colours = dict(zip(STRIDES, pyplot.get_cmap('tab10')(range(10))))
     for name, line in series(rows).items():
         model, who = name.split(', ')
         sides = sorted(line)
@@ -100,7 +101,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, repeats=3)
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(STRIDES)}')
     options.add_argument(
@@ -108,7 +109,7 @@ def main() -> None:
     )
     options.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves there')
     add_small(options)
-    args = parse(options)
+    args = parse(options, argv)
     contest = Contest(args)
     for name in args.names or STRIDES:
         theirs, ours = (model.to(args.device) for model in mmdet_pair(name, small=args.small))
@@ -124,7 +125,8 @@ def main() -> None:
     print('\n' + growth(contest.rows), end='')
     if args.plot:
         plot(contest.rows, args.plot)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -13,26 +13,29 @@ are timed. The image is not padded. The optimizer's own step, the same for both,
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from harness import Contest, Result, parse, parser, without_dropout
+from mmdet.models import BaseDetector
 from mmdet.structures import DetDataSample
-from models import PRECISIONS, add_small, configure_, images, samples
-from peers import mmdet_pair
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdetr_plugin.checkpoints import to_ours
+from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser, without_dropout
+from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
+from mmdetr_plugin.testing.peers import mmdet_pair
 
 CASES = {'deformable_detr_r50': (480, 640), 'detr_r50': (480, 640), 'detr_dc5_r50': (800, 1066)}
 """(height, width) on the CPU, with one image; on a GPU it is 800 x 1066 and two images."""
 
 
 def step(
-    model: nn.Module, inputs: Tensor, batch: list[DetDataSample], precision: str = 'fp32'
+    model: BaseDetector,
+    inputs: Tensor,
+    batch: list[DetDataSample],
+    precision: str = 'fp32',
 ) -> Result:
     """Losses; gradients are left in the model."""
     model.zero_grad(set_to_none=True)
@@ -47,7 +50,11 @@ def step(
 
 
 def checked(
-    model: nn.Module, ours: nn.Module, lacking: set[str], inputs: Tensor, batch: list[DetDataSample]
+    model: BaseDetector,
+    ours: DETR,
+    lacking: set[str],
+    inputs: Tensor,
+    batch: list[DetDataSample],
 ) -> Result:
     """Losses and gradients under our names, without dropout.
 
@@ -63,7 +70,7 @@ def checked(
     return {**losses, **{f'grad {n}': grad for n, grad in grads.items() if n not in lacking}}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(CASES)}')
     options.add_argument('--batch', type=int, help='images (default: 1, on a GPU 2)')
@@ -73,7 +80,7 @@ def main() -> None:
         '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help="ours; mmdet's is fp32"
     )
     add_small(options)
-    args = parse(options)
+    args = parse(options, argv)
     contest = Contest(args)
     gpu = args.device == 'cuda'
     for name in args.names or CASES:
@@ -100,7 +107,8 @@ def main() -> None:
             more = {'check': check} if precision == 'fp32' else {'tolerance': None}
             contest.compare(case, runs, **more)
     contest.finish()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

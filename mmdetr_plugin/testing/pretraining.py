@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdetr_plugin.checkpoints import write_checkpoint
-from mmdetr_plugin.registry import MODELS
+from ..checkpoints import write_checkpoint
+from ..registry import MODELS
 
 SIDE = 64  # pixels of a cut-out
 CONTEXT = 1.4  # side of what is cut out, in longer sides of the box
@@ -66,7 +67,7 @@ def read_glyphs(data: Path) -> list[Glyph]:
     content = json.loads((data / 'annotations/train.json').read_text())
     labels = {category['id']: i for i, category in enumerate(content['categories'])}
     pictures = {
-        image['id']: cv2.imread(str(data / 'train' / image['file_name']))[..., ::-1]
+        image['id']: mmcv.imread(data / 'train' / image['file_name'], channel_order='rgb')
         for image in content['images']
     }
     return [

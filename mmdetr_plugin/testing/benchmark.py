@@ -1,7 +1,7 @@
 """Ours and a peer in turn, in one process, on the same weights and inputs.
 
-Every script of this folder describes its cases and hands them to a :class:`Contest`, which checks
-that the results agree, takes the times in alternating order and prints one table.
+Every script of `tools/benchmarks` describes its cases and hands them to a :class:`Contest`, which
+checks that the results agree, takes the times in alternating order and prints one table.
 
 Peak memory is what a run adds to what was allocated before it, so weights are not counted and
 gradients are: on a GPU by torch.cuda.max_memory_allocated, on the CPU by the allocations that
@@ -11,7 +11,6 @@ torch.profiler records (torch's own; what a library takes for itself is not seen
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -29,6 +28,8 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # its messages stand between th
 
 import torch
 from torch import Tensor, nn
+
+from .runs import write_json
 
 Result = Mapping[str, Tensor]
 Run = Callable[[], Result]
@@ -106,6 +107,8 @@ def parse(
             'here; leave it out to measure on the CPU'
         )
     torch.set_num_threads(args.threads)
+    words = sys.argv[1:] if words is None else words
+    args.command = shlex.join(['python', f'tools/benchmarks/{options.prog}', *words])
     return args
 
 
@@ -181,15 +184,12 @@ class Contest:
 
     def finish(self) -> None:
         """Print the table; write the file that was asked for."""
-        command = shlex.join(
-            ['python', f'tools/benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]]
-        )
         print(f'{self.machine}\n')
         print(table([HEADER, *(row.cells() for row in self.rows)]), end='')
         if self.args.json:
-            content = {'machine': self.machine, 'command': command}
-            content['rows'] = [asdict(row) for row in self.rows]
-            self.args.json.write_text(json.dumps(content, indent=1) + '\n')
+            rows = [asdict(row) for row in self.rows]
+            content = {'machine': self.machine, 'command': self.args.command, 'rows': rows}
+            write_json(self.args.json, content)
 
     def _time(self, run: Run) -> float:
         self._synchronize()
@@ -301,6 +301,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def without_dropout(*models: nn.Module) -> Iterator[None]:
     """While open, nothing is dropped: results of a training step can be compared."""
     parts = [m for model in models for m in model.modules() if hasattr(m, 'dropout')]
+    numbers: list[tuple[nn.Module, str, float]]
     numbers = [(m, 'dropout', m.dropout) for m in parts if isinstance(m.dropout, float)]
     modules = [m for model in models for m in model.modules() if isinstance(m, nn.Dropout)]
     numbers += [(m, 'p', m.p) for m in modules]

@@ -7,6 +7,7 @@ initial values (zeros of the box heads, above all) would hide differences.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mmdet
 import torch
@@ -14,10 +15,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdetr_plugin.checkpoints import to_ours
-from mmdetr_plugin.registry import MODELS
-
-ROOT = Path(__file__).resolve().parents[1]
+from ..checkpoints import to_ours
+from ..detector import DETR
+from ..engine.project import config_path
+from ..registry import MODELS
+from .shrinking import ModelSize, shrink
 
 MMDET = {
     'detr_r50': 'detr/detr_r50_8xb2-150e_coco',
@@ -33,7 +35,7 @@ MMDET = {
 """Our configs, and mmdet's of the same models. mmdet has none with a dilated backbone: the one here is
 mmdet's DETR with the backbone arguments that its users write for DC5."""
 
-HF = {
+HF: dict[str, tuple[str, dict[str, Any]]] = {
     'detr_r50': ('Detr', {}),
     'conditional_detr_r50': ('ConditionalDetr', {}),
     'dab_detr_r50': ('DabDetr', {}),
@@ -49,10 +51,13 @@ HF = {
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used as they are."""
 
+SMALL = ModelSize(depths=(2, 2), backbone={'depth': 18, 'base_channels': 16, 'stem_channels': 16})
+"""The size of a small pair. Widths of layers stay: they stand in many places of mmdet's configs."""
+
 DC5 = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2)}
 
 
-def mmdet_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module, nn.Module]:
+def mmdet_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     """mmdet's model and that of our config ``name``, in evaluation mode, with equal weights.
 
     mmdet dilates every block of a dilated stage and torchvision, whose weights the published DC5
@@ -67,14 +72,14 @@ def mmdet_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module
         ours.model.backbone.type = 'mmdet.ResNet'
     if small:
         for cfg in (theirs, ours):
-            cfg.model = shrink(cfg.model)
+            cfg.model = shrink(cfg.model, SMALL)
     peer = randomise_(build(theirs.model, 'mmdet'), seed)
     model = build(ours.model, 'mmdetr_plugin')
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])
     return peer, model
 
 
-def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module, nn.Module]:
+def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     """The model of transformers and that of our config ``name``, see :func:`mmdet_pair`.
 
     Theirs has the default config, but for our 80 classes, the plain form of deformable attention,
@@ -85,19 +90,20 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[nn.Module, n
     kind, options = HF[name]
     ours = our_config(name)
     if small:
-        ours.model = shrink(ours.model)
+        ours.model = shrink(ours.model, SMALL)
         options = {**options, 'encoder_layers': 2, 'decoder_layers': 2}
     backbone = ours.model.backbone
     width = backbone.get('base_channels', 64)
-    resnet = transformers.ResNetConfig(
-        embedding_size=width,
-        hidden_sizes=[width * 2**i * (1 if small else 4) for i in range(4)],
-        depths=[2, 2, 2, 2] if small else [3, 4, 6, 3],
-        layer_type='basic' if small else 'bottleneck',
-        out_features=[f'stage{i + 1}' for i in backbone.out_indices],
-    )
+    resnet: dict[str, Any] = {
+        'embedding_size': width,
+        'hidden_sizes': [width * 2**i * (1 if small else 4) for i in range(4)],
+        'depths': [2, 2, 2, 2] if small else [3, 4, 6, 3],
+        'layer_type': 'basic' if small else 'bottleneck',
+        'out_features': [f'stage{i + 1}' for i in backbone.out_indices],
+    }
+    options = {**options, 'backbone_config': transformers.ResNetConfig(**resnet)}
     config = getattr(transformers, f'{kind}Config')(
-        backbone_config=resnet, num_labels=80, disable_custom_kernels=True, **options
+        num_labels=80, disable_custom_kernels=True, **options
     )
     peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
     model = build(ours.model, 'mmdetr_plugin')
@@ -115,20 +121,11 @@ def mmdet_config(name: str) -> Config:
 
 
 def our_config(name: str) -> Config:
-    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    """Our config of that name."""
+    return Config.fromfile(config_path(name))
 
 
-def shrink(model: ConfigDict) -> ConfigDict:
-    """The config of mmdet's or our model, with two layers each and a ResNet-18 of 16 channels."""
-    model.backbone.update(depth=18, base_channels=16, stem_channels=16)
-    widths = [16 * 2**i for i in model.backbone.out_indices]
-    model.neck.in_channels = widths
-    for part in (model.encoder, model.decoder):
-        part.num_layers = 2
-    return model
-
-
-def build(model: ConfigDict, scope: str) -> nn.Module:
+def build(model: ConfigDict, scope: str) -> Any:
     """The model of a config, without weights of the backbone, in evaluation mode."""
     model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope(scope):

@@ -7,13 +7,13 @@ makes a variant stays: its attention ops, query positions, references, head, los
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from mmengine.config import Config
 
-from mmengine.config import Config, ConfigDict
+from ..engine.project import config_path
+from .shrinking import ModelSize, shrink
 
-ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / 'configs' / 'digits_deformable_detr.py'
+DEMO = 'digits_deformable_detr'
+"""The config whose data, schedule and size all small variants share."""
 NUM_QUERIES = 30
 DECODER_LAYERS = 3
 SINGLE = {'num_stages': 3, 'strides': (1, 2, 2), 'dilations': (1, 1, 1)}
@@ -29,22 +29,25 @@ def small(cfg: Config) -> Config:
     Optimizer settings of parts other than the backbone stay as published, e.g. the tenth of the
     rate for sampling offsets. A mask head stays; what it is trained on must then have masks.
     """
-    demo = Config.fromfile(DEMO)
+    demo = Config.fromfile(config_path(DEMO))
     single = len(cfg.model.neck.in_channels) == 1
     backbone = {k: v for k, v in demo.model.backbone.items() if k != 'type'}
     backbone.update(SINGLE if single else SEVERAL)
     backbone['out_indices'] = cfg.model.backbone.out_indices
     if single:  # a mask head reads the maps before the last too
         backbone['out_indices'] = tuple(i - 1 for i in backbone['out_indices'] if i > 0)
-    everywhere = {'hidden_dims': 256, 'num_queries': NUM_QUERIES, 'num_things': 10}
-    model = shrink(
-        cfg.model,
-        embed_dims=demo.model.embed_dims,
+    size = ModelSize(
         depths=(demo.model.encoder.num_layers, DECODER_LAYERS),
         backbone=backbone,
-        everywhere=everywhere,
+        everywhere={'hidden_dims': 256, 'num_queries': NUM_QUERIES, 'num_things': 10},
+        model={
+            'embed_dims': demo.model.embed_dims,
+            'num_classes': demo.model.num_classes,
+            'dropout': 0.0,
+            'freeze': (),
+        },
     )
-    model.update(num_classes=demo.model.num_classes, freeze=())
+    model = shrink(cfg.model, size)
     reader = model.decoder.layer.cross_attn
     if reader.get('levels'):  # one for each layer; those that remain are spread as they were
         reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]
@@ -55,45 +58,3 @@ def small(cfg: Config) -> Config:
     rates = {part: rate for part, rate in rates.items() if part != 'backbone'}
     demo.optim_wrapper.paramwise_cfg.custom_keys.update(rates)
     return demo
-
-
-def shrink(
-    model: Mapping,
-    embed_dims: int,
-    depths: tuple[int, int],
-    backbone: Mapping,
-    everywhere: Mapping[str, object],
-) -> ConfigDict:
-    """A narrow and shallow copy of a model config, without dropout.
-
-    Args:
-        model: ``cfg.model`` of any variant.
-        embed_dims: width of tokens and queries.
-        depths: at most so many layers of the encoder and of the decoder.
-        backbone: entries to replace in the backbone, a ResNet-18 or 34.
-        everywhere: entries to replace wherever their key stands.
-    """
-    model = replace_everywhere(model, everywhere)
-    model.update(embed_dims=embed_dims, dropout=0.0)
-    model.backbone.update(backbone)
-    number = len(model.neck.in_channels)
-    widths = [model.backbone.base_channels * 2**i for i in model.backbone.out_indices]
-    model.neck.in_channels = widths[-number:]  # a mask head reads the maps before
-    for part, depth in zip((model.get('encoder'), model.decoder), depths):
-        if part:
-            part.num_layers = min(part.num_layers, depth)
-    return model
-
-
-def replace_everywhere(node: object, values: Mapping[str, object]) -> object:
-    """A copy of a nested config in which every key of ``values`` has that value."""
-    if isinstance(node, Mapping):
-        return ConfigDict(
-            {
-                k: values[k] if k in values else replace_everywhere(v, values)
-                for k, v in node.items()
-            }
-        )
-    if isinstance(node, (list, tuple)):
-        return type(node)(replace_everywhere(item, values) for item in node)
-    return node

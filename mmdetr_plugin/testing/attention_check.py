@@ -11,8 +11,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from mmdetr_plugin.ops import deformable
-from mmdetr_plugin.ops.deformable import Shapes
+from ..ops import deformable
+from ..ops.deformable import Shapes
 
 SHAPES: Shapes = ((7, 9), (4, 5), (1, 3))
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}

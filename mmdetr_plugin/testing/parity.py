@@ -1,4 +1,4 @@
-"""What a parity case is and how our model is run on it (used by check_parity.py and the tests)."""
+"""What a parity case is and how our model is run on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdetr_plugin.checkpoints import from_official, to_official
-from mmdetr_plugin.criterion.targets import Targets
-from mmdetr_plugin.ops.boxes import cxcywh_to_xyxy
-from mmdetr_plugin.registry import MODELS
+from ..checkpoints import from_official, to_official
+from ..criterion.targets import Targets
+from ..detector import DETR
+from ..engine.project import project_root
+from ..ops.boxes import cxcywh_to_xyxy
+from ..registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[1]
 Arrays = dict[str, np.ndarray]
 # Names of our losses and of the official ones.
 TERMS = {
@@ -38,7 +40,7 @@ class Case:
     """A folder with ``spec.json`` and ``golden.npz`` of one run of an official implementation."""
 
     folder: Path
-    spec: dict
+    spec: dict[str, Any]
     golden: Arrays
 
     @classmethod
@@ -58,33 +60,41 @@ class Case:
         return self.spec['case']
 
     @property
-    def hyper(self) -> dict:
+    def hyper(self) -> dict[str, Any]:
         """Settings of the official build."""
         return self.spec['hyperparameters']
 
     def reference(self) -> ModuleType:
-        """``reference_tensors.py``, beside the cases or the project's own copy."""
-        beside = self.folder.resolve().parents[1] / 'reference_tensors.py'
-        path = beside if beside.is_file() else ROOT / 'tests/parity/reference_tensors.py'
-        spec = importlib.util.spec_from_file_location('reference_tensors', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        """The module ``reference_tensors.py``: that of the cases, otherwise the project's own copy.
+
+        Raises:
+            FileNotFoundError: there is neither; the project's copy is in its checkout only.
+        """
+        name = 'reference_tensors.py'
+        beside = self.folder.resolve().parents[1] / name
+        own = project_root() / 'tests' / 'parity' / name
+        for path in (beside, own):
+            if path.is_file():
+                return _load(path)
+        raise FileNotFoundError(
+            f'{name} must be two folders above the case ({beside}) or in the checkout ({own}), got '
+            f'neither; copy it from tests/parity of the repository to {beside}'
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """The case's weights in the official layout."""
         return {k: torch.from_numpy(v) for k, v in self.reference().state_dict(self.spec).items()}
 
-    def model(self) -> torch.nn.Module:
+    def model(self) -> DETR:
         """The config's model with the case's weights, in evaluation mode."""
-        cfg = Config.fromfile(ROOT / self.spec['config'])
+        cfg = Config.fromfile(project_root() / self.spec['config'])
         cfg.model.num_classes = self.spec['num_classes']
         cfg.model.backbone.init_cfg = None
         if 'panoptic_threshold_used' in self.hyper:
             last_thing = int(self.hyper['is_thing_map'].removeprefix('label <= '))
             threshold = self.hyper['panoptic_threshold_used']
             cfg.model.test_cfg = {'score_thr': threshold, 'num_things': last_thing + 1}
-        model = MODELS.build(cfg.model).eval()
+        model: DETR = MODELS.build(cfg.model).eval()
         model.load_state_dict(from_official(self.state_dict(), model))
         return model
 
@@ -114,6 +124,15 @@ class Case:
         return batch, samples
 
 
+def _load(path: Path) -> ModuleType:
+    """The module in a file, without an entry in ``sys.modules``."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # a file that ends in .py has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def box_masks(boxes: np.ndarray, height: int, width: int) -> BitmapMasks:
     """A mask for every box (n, 4) cxcywh in 0..1: its pixels, half open, corners rounded."""
     centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
@@ -125,9 +144,9 @@ def box_masks(boxes: np.ndarray, height: int, width: int) -> BitmapMasks:
     return BitmapMasks(masks, height, width)
 
 
-def run_outputs(model: torch.nn.Module, batch: Tensor, samples: list[DetDataSample]) -> dict:
+def run_outputs(model: DETR, batch: Tensor, samples: list[DetDataSample]) -> dict[str, Any]:
     """Outputs, with the memory before and after the encoder and the first state beside them."""
-    record = {}
+    record: dict[str, Any] = {}
 
     def keep(module: torch.nn.Module, args: tuple, memory: object) -> None:
         record.update(embedded=args[0], memory=memory)
@@ -145,7 +164,7 @@ def run_outputs(model: torch.nn.Module, batch: Tensor, samples: list[DetDataSamp
     return {'outputs': outputs, **record}
 
 
-def output_arrays(run: dict, spec: dict) -> Arrays:
+def output_arrays(run: dict[str, Any], spec: dict[str, Any]) -> Arrays:
     """Ours under the golden names: predictions, auxiliary and encoder outputs, memory statistics."""
     outputs, strides = run['outputs'], spec['strides']
     logits, boxes = outputs['pred_logits'], outputs['pred_boxes']
@@ -191,14 +210,16 @@ def _statistics(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return means, torch.stack([p.std(0, correction=0) for p in parts])
 
 
-def detection_arrays(model: torch.nn.Module, batch: Tensor, samples: list) -> Arrays:
+def detection_arrays(model: DETR, batch: Tensor, samples: list[DetDataSample]) -> Arrays:
     """``scores``, ``labels`` and ``boxes`` (B, M) after post-processing, in pixels of the input."""
     results = [s.pred_instances for s in model.predict(batch, samples, rescale=False)]
     names = {'scores': 'scores', 'labels': 'labels', 'boxes': 'bboxes'}
     return {ours: torch.stack([r[mm] for r in results]).numpy() for ours, mm in names.items()}
 
 
-def segment_arrays(model: torch.nn.Module, batch: Tensor, samples: list, spec: dict) -> Arrays:
+def segment_arrays(
+    model: DETR, batch: Tensor, samples: list[DetDataSample], spec: dict[str, Any]
+) -> Arrays:
     """Instance masks and panoptic segments at the original sizes, where the model gives them.
 
     ``segm_area`` (B, N) counts the pixels of every query's mask; ``panoptic_ids_i`` (H, W) numbers
@@ -225,7 +246,7 @@ def segment_arrays(model: torch.nn.Module, batch: Tensor, samples: list, spec: d
 
 
 def loss_arrays(
-    model: torch.nn.Module, outputs: dict[str, Tensor], losses: dict[str, Tensor], samples: list
+    model: DETR, outputs: dict[str, Tensor], losses: dict[str, Tensor], samples: list[DetDataSample]
 ) -> Arrays:
     """Unweighted terms, the total, matches and gradient norms, under the golden names.
 
@@ -240,7 +261,8 @@ def loss_arrays(
         suffix = '_enc' if encoder else layer and f'_{layer[1:]}'
         weight = getattr(getattr(criterion, term, None), 'loss_weight', 1.0)
         arrays[f'loss/{TERMS.get(term, term)}{suffix}'] = value.detach().numpy() / weight
-    total = sum(value for key, value in losses.items() if 'loss' in key)
+    terms = (value for key, value in losses.items() if 'loss' in key)
+    total = sum(terms, start=torch.zeros(()))
     arrays['loss_total'] = total.detach().numpy()
     matches = criterion.match(outputs, Targets.from_samples(samples, model.num_classes))
     for prefix, images in matches.items():

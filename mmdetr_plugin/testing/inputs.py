@@ -7,9 +7,10 @@ import argparse
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmdetr_plugin.backbones.resnet import fold_norms_
+from ..backbones.resnet import fold_norms_
+from ..detector import DETR
 
 Size = tuple[int, int]
 NUM_CLASSES = 80
@@ -23,7 +24,9 @@ def images(batch: int, size: Size, device: str) -> Tensor:
     return torch.randn(batch, 3, *size, generator=generator).to(device)
 
 
-def samples(batch: int, size: Size, objects: int, device: str) -> list[DetDataSample]:
+def samples(
+    batch: int, size: Size, objects: int, device: str | torch.device
+) -> list[DetDataSample]:
     """Images of (height, width) ``size`` with as many objects each, of up to half its extent."""
     generator = torch.Generator().manual_seed(1)
     height, width = size
@@ -45,7 +48,7 @@ def add_small(options: argparse.ArgumentParser) -> None:
     options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
 
 
-def configure_(ours: nn.Module) -> nn.Module:
+def configure_(ours: DETR) -> DETR:
     """Our model as its config makes it, which a pair with mmdet's backbone (DC5) is not yet."""
     if not any(hasattr(part, 'behind') for part in ours.backbone.modules()):
         fold_norms_(ours.backbone)

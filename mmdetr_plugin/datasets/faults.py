@@ -15,7 +15,7 @@ import mmcv
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mmdetr_plugin.datasets.annotations import Coco, category_names, objects
+from .annotations import Coco, category_names, objects
 
 COMMON = 0.1
 """What happens to single boxes in many good data sets is an error if it happens to so many."""

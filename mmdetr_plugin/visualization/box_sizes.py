@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from dataset_faults import Contents
+
+from ..datasets.faults import Contents
 
 COCO_BORDERS = (32, 96)
 """Sides in pixels between what COCO's evaluation calls small, medium and large."""

@@ -1,0 +1,37 @@
+"""What tests, benchmarks and tools share; a training or a detection needs none of it."""
+
+from ..engine.project import config_path, project_root
+from .comparison import check
+from .parity import (
+    Case,
+    detection_arrays,
+    loss_arrays,
+    output_arrays,
+    run_outputs,
+    segment_arrays,
+)
+from .peers import hf_pair, mmdet_pair, randomise_
+from .runs import quiet, write_json
+from .shrinking import TINY, ModelSize, shrink
+from .variants import small
+
+__all__ = [
+    'TINY',
+    'Case',
+    'ModelSize',
+    'check',
+    'config_path',
+    'detection_arrays',
+    'hf_pair',
+    'loss_arrays',
+    'mmdet_pair',
+    'output_arrays',
+    'project_root',
+    'quiet',
+    'randomise_',
+    'run_outputs',
+    'segment_arrays',
+    'shrink',
+    'small',
+    'write_json',
+]

@@ -1,0 +1,86 @@
+"""Training small variants on the digits set under equal conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from ..engine.project import config_path
+from .variants import small
+
+
+@dataclass(frozen=True)
+class DigitsTraining:
+    """What a training on the digits set is, whichever variant learns.
+
+    Attributes:
+        data: folder of the digits set.
+        work_dir: a folder with the name of the variant is made in it.
+        epochs, interval: length, and epochs between evaluations.
+        images: training images per epoch.
+        size: side of the pictures in pixels.
+        lr: learning rate of the transformer.
+        workers: loading processes; None = as in the demo.
+        backbone: weights that every variant starts from and keeps; None = from scratch.
+    """
+
+    data: Path
+    work_dir: Path
+    epochs: int
+    interval: int
+    images: int
+    size: int
+    lr: float
+    seed: int
+    workers: int | None = None
+    backbone: Path | None = None
+
+    def config(self, name: str) -> Config:
+        """The config that trains the small variant of our config ``name``."""
+        cfg = small(Config.fromfile(config_path(name)))
+        root = f'{self.data}/'
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            loader.dataset.data_root = root
+            resize(loader.dataset.pipeline, self.size)
+            if self.workers is not None:
+                loader.update(num_workers=self.workers, persistent_workers=self.workers > 0)
+        if self.backbone is not None:
+            start_from(cfg.model, self.backbone)
+        cfg.optim_wrapper.optimizer.lr = self.lr
+        cfg.train_dataloader.dataset.indices = self.images
+        cfg.val_evaluator.ann_file = f'{root}annotations/val.json'
+        cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+        cfg.train_cfg = ConfigDict(
+            type='EpochBasedTrainLoop', max_epochs=self.epochs, val_interval=self.interval
+        )
+        cfg.param_scheduler[1].T_max = self.epochs
+        cfg.default_hooks.checkpoint = ConfigDict(
+            type='CheckpointHook', interval=1, max_keep_ckpts=1
+        )
+        cfg.work_dir = str(self.work_dir / name)
+        cfg.randomness = ConfigDict(seed=self.seed)
+        cfg.resume = True
+        return cfg
+
+
+def resize(pipeline: Sequence[ConfigDict], size: int) -> None:
+    """Pictures of ``size`` pixels; the smallest box that is kept shrinks with them."""
+    for step in pipeline:
+        if step['type'] == 'Resize':
+            before, step['scale'] = step['scale'][0], (size, size)
+        elif step['type'] == 'FilterAnnotations':
+            step['min_gt_bbox_wh'] = tuple(side * size / before for side in step['min_gt_bbox_wh'])
+
+
+def start_from(model: ConfigDict, path: Path) -> None:
+    """Begin with those weights and keep them; a single map is then read at stride 8."""
+    backbone, reader = model.backbone, model.decoder.layer.cross_attn
+    backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=str(path))
+    backbone.update(frozen_stages=backbone.num_stages, norm_eval=True)
+    if backbone.num_stages == 3:
+        backbone.update(strides=(1, 2, 1), dilations=(1, 1, 2))
+        if reader.get('prior'):
+            reader.prior.strides = (8,)

@@ -1,0 +1,69 @@
+"""Configs of small models: the same variant with fewer layers, channels and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmengine.config import ConfigDict
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What :func:`shrink` changes in the config of a model.
+
+    Attributes:
+        depths: largest number of layers of the encoder and of the decoder.
+        backbone: entries to replace in the backbone, which becomes a ResNet-18 or 34.
+        everywhere: entries to replace wherever their key stands in the config.
+        model: entries of the model itself to replace.
+    """
+
+    depths: tuple[int, int]
+    backbone: Mapping[str, Any]
+    everywhere: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+TINY = ModelSize(
+    depths=(1, 2),
+    backbone={'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None},
+    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_groups': 8},
+    model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
+)
+"""The size of the unit tests: a forward pass takes milliseconds."""
+
+
+def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigDict:
+    """A small copy of a model's config, ours or mmdet's.
+
+    Args:
+        model: ``cfg.model`` of any variant with a ResNet; it is not changed.
+        size: what to replace.
+        changes: further entries of the model to replace, e.g. ``num_classes``.
+    """
+    small: ConfigDict = replace_everywhere(model, size.everywhere)
+    small.backbone.update(size.backbone)
+    widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
+    # A mask head reads the maps before those of the neck too.
+    small.neck.in_channels = widths[-len(small.neck.in_channels) :]
+    for part, depth in zip((small.get('encoder'), small.decoder), size.depths):
+        if part:
+            part.num_layers = min(part.num_layers, depth)
+    small.update({**size.model, **changes})
+    return small
+
+
+def replace_everywhere(node: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of a nested config in which every key of ``values`` has that value."""
+    if isinstance(node, Mapping):
+        return ConfigDict(
+            {
+                k: values[k] if k in values else replace_everywhere(v, values)
+                for k, v in node.items()
+            }
+        )
+    if isinstance(node, (list, tuple)):
+        return type(node)(replace_everywhere(item, values) for item in node)
+    return node
