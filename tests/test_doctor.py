@@ -85,7 +85,7 @@ def not_a_number(value: torch.Tensor, *arguments: object) -> torch.Tensor:
 def test_a_backend_that_is_wrong_is_told(sample: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = attention_of(sample, monkeypatch)
     assert len(broken) == len(DTYPES)
-    assert all('results are wrong: pip install --upgrade' in row.remedy for row in broken)
+    assert all('so results are wrong: pip install --upgrade' in row.remedy for row in broken)
 
 
 def test_a_backend_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_versions_of_cuda_must_match(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     remedies = compilers(monkeypatch, '11.6', '11.8')
     assert not remedies["mmcv's CUDA"] and not remedies['nvcc']
     remedies = compilers(monkeypatch, None, 'not available')
-    assert 'there is a GPU, which this torch cannot use' in remedies["torch's CUDA"]
+    assert 'there is a GPU, but this torch cannot use it' in remedies["torch's CUDA"]
     assert not remedies["mmcv's CUDA"] and not remedies['nvcc']
     assert doctor._tool_version('nvcc', 'release ') == '11.8'
 
