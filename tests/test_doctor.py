@@ -130,7 +130,7 @@ def test_versions_of_cuda_must_match(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         tool.chmod(0o755)
     monkeypatch.setenv('PATH', f'{tmp_path}:/bin')
     remedies = compilers(monkeypatch, '12.4', 'not available')
-    assert 'its driver must know CUDA 12.4' in remedies["torch's CUDA"]
+    assert 'the driver must support CUDA 12.4' in remedies["torch's CUDA"]
     assert 'compiled for CUDA 12.4: MMCV_WITH_OPS=1 FORCE_CUDA=1 pip' in remedies["mmcv's CUDA"]
     assert 'install the CUDA 12.4 toolkit' in remedies['nvcc']
     remedies = compilers(monkeypatch, '11.6', '11.8')
