@@ -18,7 +18,8 @@ from mmengine.config import Config
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmdetr_plugin.datasets import DIGIT_CLASSES, STUFF_CLASSES, digits, make_digits
+from mmdetr_plugin.datasets import DIGIT_CLASSES, STUFF_CLASSES, make_digits
+from mmdetr_plugin.datasets.digits import build
 from mmdetr_plugin.datasets.digits.scene import MAX_GLYPHS, MAX_OVERLAP, MIN_CONTRAST
 
 REPOSITORY = Path(__file__).parents[1]
@@ -180,14 +181,14 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, monkeypatch, e
     if earlier:
         make_digits(root, 2, 1)
     before = files(tmp_path)
-    write_split = digits.build.write_split
+    write_split = build.write_split
 
     def interrupted(folder, split, scenes):
         if split == 'val':
             raise KeyboardInterrupt
         write_split(folder, split, scenes)
 
-    monkeypatch.setattr(digits.build, 'write_split', interrupted)
+    monkeypatch.setattr(build, 'write_split', interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_digits(root, 3, 1)
     assert files(tmp_path) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import sys
 import zipfile
 from collections import Counter
@@ -115,10 +116,12 @@ import pathlib, mmdetr_plugin
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmdet.registry import MODELS
+from mmdetr_plugin.testing import config_path, project_root
 
 package = pathlib.Path(mmdetr_plugin.__file__).parent
 assert package.parent.name == 'site', package
-cfg = Config.fromfile(package / '.mim' / 'configs' / 'detr_r101.py')
+assert project_root() == package / '.mim'
+cfg = Config.fromfile(config_path('detr_r101'))
 assert cfg.default_hooks.timer.type == 'IterTimerHook', 'comes from mmdet::_base_'
 init_default_scope('mmdetr_plugin')
 MODELS.build(cfg.model)
@@ -126,8 +129,15 @@ print('works', mmdetr_plugin.__version__)
 """
     text = run([sys.executable, '-c', script], tmp_path, PYTHONPATH=site)
     assert f'works {__version__}' in text
-    train = site / 'mmdetr_plugin' / '.mim' / 'tools' / 'train.py'
-    assert '--work-dir' in run([sys.executable, train, '--help'], tmp_path, PYTHONPATH=site)
+    tools = site / 'mmdetr_plugin' / '.mim' / 'tools'
+    help_text = run([sys.executable, tools / 'train.py', '--help'], tmp_path, PYTHONPATH=site)
+    assert '--work-dir' in help_text
+    shutil.copytree(ROOT / 'tests/parity/cases/detr_r50', tmp_path / 'cases/detr_r50')
+    parity = [sys.executable, tools / 'check_parity.py', '--quiet', 'cases/detr_r50']
+    text = run(parity, tmp_path, code=2, PYTHONPATH=site)
+    assert 'reference_tensors.py must be two folders above the case' in text
+    shutil.copy2(ROOT / 'tests/parity/reference_tensors.py', tmp_path)
+    assert run(parity, tmp_path, PYTHONPATH=site).endswith('parity holds\n')
 
 
 def test_editable_install_links_and_leaves_the_checkout_clean() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import pickle
 import re
 import socket
@@ -12,12 +13,29 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cli import ROOT, TOOLS, run, run_python, small_options, write_coco
+from cli import ROOT, TOOLS, load, run, run_python, small_options, write_coco
 from mmengine.config import Config
 
 import mmdetr_plugin.engine.command_line as command_line
 
 CONFIG = ROOT / 'configs' / 'detr_r50.py'
+
+
+COMMANDS = sorted(
+    file
+    for folder in ('tools', 'tools/benchmarks', 'scripts')
+    for file in (ROOT / folder).glob('*.py')
+)
+
+
+@pytest.mark.parametrize('script', COMMANDS, ids=lambda script: script.stem)
+def test_every_command_is_a_program_and_nothing_else(script: Path) -> None:
+    """It needs no other command on the path of imports, and starts as all of them do."""
+    signature = inspect.signature(load(script).main)
+    assert str(signature) == "(argv: 'Sequence[str] | None' = None) -> 'int'"
+    text = script.read_text()
+    assert text.startswith('#!/usr/bin/env python3\n')
+    assert text.endswith("\n\nif __name__ == '__main__':\n    sys.exit(main())\n")
 
 
 def parser_error(capsys: pytest.CaptureFixture[str], function, *arguments: object) -> str:

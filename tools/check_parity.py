@@ -22,8 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     failed = 0
     for folder in args.cases:
-        case = Case.load(folder)
-        rows, absent = check(case)
+        try:
+            case = Case.load(folder)
+            rows, absent = check(case)
+        except FileNotFoundError as error:
+            parser.error(str(error))
         wrong = [row for row in rows if not row.ok]
         failed += len(wrong)
         print(f'== {case.name}: {len(rows) - len(wrong)} of {len(rows)} arrays ok')
