@@ -1,4 +1,4 @@
-# Each command makes its own environment first: .venv, with the versions of
+# Each command first creates the environment .venv, with the versions of
 # requirements/constraints.txt. The first time compiles mmcv (about 8 minutes on 2 cores).
 #   make demo  ARGS="..."   train the example detector, evaluate it, draw its boxes
 #   make test  ARGS="..."   the tests, but for the slow ones
@@ -15,8 +15,8 @@ help:
 	@echo 'make demo       train the example detector, evaluate it, draw its boxes'
 	@echo 'make test       run the tests, but for the slow ones'
 	@echo 'make test-slow  run the slow tests; make test-training those that train for minutes'
-	@echo 'make lint       check the code (ruff, mypy); make format mends what it can'
-	@echo 'make setup      only make the environment .venv'
+	@echo 'make lint       check the code (ruff, mypy); make format fixes what it can'
+	@echo 'make setup      only create the environment .venv'
 	@echo 'make clean      remove what builds and tests left (not .venv, data/ and work_dirs/)'
 
 setup:

@@ -1,7 +1,7 @@
 """The DETR family as registered, interchangeable parts for MMDetection.
 
-Every registered class is an attribute of the package, found on first use, so that
-``type='mmdetr_plugin.X'`` resolves in any config, also without a default scope.
+Every registered class is an attribute of the package and is imported on first use. So
+``type='mmdetr_plugin.X'`` works in any config, even without a default scope.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fills a slot from its config: the class is looked up, values stated once are handed down."""
+"""Builds a slot from its config: finds the class and passes values that the model states once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build_slot(
     Slots inside the slot get them too, however deep, unless a slot in between states others.
 
     Args:
-        registry: where the type is looked up.
-        cfg: the slot's config; an object that is already built is returned as it is, None as None.
+        registry: the registry that knows the type.
+        cfg: the slot's config. None, or an object that is already built, is returned unchanged.
         slot: the slot's name, for messages.
         contract: the class that fills the slot must be a subclass of it.
         shared: values that are stated once (``embed_dims``, ``num_classes``, ...).
@@ -74,7 +74,7 @@ def _check_contract(cls: type, contract: type | None, slot: str) -> None:
 def _lookup(registry: Registry, kind: str, slot: str) -> type:
     try:
         cls = registry.get(kind)
-    except RuntimeError:  # what mmengine raises for a name that is nowhere
+    except RuntimeError:  # mmengine raises it for a name that no registry knows
         cls = None
     if cls is None:
         names = sorted(registry.module_dict)

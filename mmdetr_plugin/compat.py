@@ -1,8 +1,8 @@
-"""One readable error at import if a dependency is missing or of an unsupported version.
+"""Checks the dependencies at import: one readable error if one is missing or does not fit.
 
-The bounds are those of `setup.py`. They are checked here too because pip does not guard them: a
-later `pip install` may replace a package, and the onedl forks (other distribution names, the same
-modules) are only installed with `--no-deps`.
+The bounds are those of `setup.py`. They are checked here too because pip does not enforce them later:
+another `pip install` may replace a package, and the onedl forks (other distribution names, the same
+modules) can only be installed with `--no-deps`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Requirement:
-    """A module that must be there, in a version from `minimum` up to, not including, `below`.
+    """A module that must be installed, in a version >= `minimum` and < `below`.
 
-    `fork` is a distribution that provides the same module, with bounds of its own if
-    `fork_below` is given.
+    `fork` is a distribution that provides the same module; its upper bound is `fork_below`, if given.
     """
 
     module: str
@@ -28,7 +27,7 @@ class Requirement:
     below: str = ''
     fork: str = ''
     fork_below: str = ''
-    compiled: str = ''  # the stem of the extension that a usable build contains
+    compiled: str = ''  # stem of the file name of the extension that a usable build contains
 
     def specifier(self, from_fork: bool = False) -> str:
         below = (self.fork_below if from_fork else '') or self.below
@@ -38,7 +37,7 @@ class Requirement:
 REQUIREMENTS = (
     Requirement('torch', '2.5'),
     Requirement('mmengine', '0.10.0', '1.0', fork='onedl-mmengine'),
-    # mmdet 3.3 refuses mmcv 2.2; the forks go together in later versions.
+    # mmdet 3.3 refuses mmcv 2.2; later versions of the forks fit each other.
     Requirement('mmcv', '2.1.0', '2.2', fork='onedl-mmcv', fork_below='3.0', compiled='_ext'),
     Requirement('mmdet', '3.3.0', '4.0', fork='onedl-mmdetection'),
     Requirement('scipy', '1.9'),
@@ -47,9 +46,9 @@ REQUIREMENTS = (
 
 
 def check_dependencies(requirements: Iterable[Requirement] = REQUIREMENTS) -> None:
-    """Raise one ImportError that names every requirement that does not hold and the remedy.
+    """Raise one ImportError that names every unmet requirement and the remedy.
 
-    Nothing is imported, so it takes milliseconds and a broken package cannot break the message.
+    Nothing is imported: this takes milliseconds, and a broken package cannot hide the message.
     """
     problems, remedies = [], []
     for requirement in requirements:
@@ -61,21 +60,21 @@ def check_dependencies(requirements: Iterable[Requirement] = REQUIREMENTS) -> No
         raise ImportError(
             'mmdetr_plugin cannot work with what is installed:\n'
             + '\n'.join(problems)
-            + f'\nTo mend it: pip install --no-build-isolation {" ".join(remedies)}\n'
-            '(mmcv is compiled on the spot: install torch, "setuptools<81", wheel and ninja '
-            'before it), or run `make setup` in a checkout, which installs tested versions.'
+            + f'\nTo fix it: pip install --no-build-isolation {" ".join(remedies)}\n'
+            '(this compiles mmcv: install torch, "setuptools<81", wheel and ninja first), '
+            'or run `make setup` in a checkout, which installs tested versions.'
         )
 
 
 def _problem(requirement: Requirement) -> str:
-    """What is wrong with one requirement, or an empty string."""
+    """Describe why one requirement is not met; an empty string if it is."""
     folder = _module_folder(requirement.module)
     if folder is None:
-        return f'needs {requirement.specifier()}, is not installed'
+        return f'needs {requirement.specifier()}, but is not installed'
     version, from_fork = _installed_version(requirement, folder)
     specifier = requirement.specifier(from_fork)
     if not version:
-        return f'needs {specifier}, its version cannot be told (in {folder})'
+        return f'needs {specifier}, but its version is unknown (in {folder})'
     below = (requirement.fork_below if from_fork else '') or requirement.below
     too_old = _numbers(version) < _numbers(requirement.minimum)
     too_new = bool(below) and _numbers(version) >= _numbers(below)
@@ -84,24 +83,25 @@ def _problem(requirement: Requirement) -> str:
     if requirement.compiled and not _has_extension(folder, requirement.compiled):
         return (
             f'needs its compiled operators, found {version} without them '
-            f'(is it {requirement.module}-lite?)'
+            f'(is this {requirement.module}-lite?)'
         )
     return ''
 
 
 def _module_folder(module: str) -> Path | None:
     spec = importlib.util.find_spec(module)
-    # A spec without origin is a leftover folder that an uninstall did not remove.
+    # A spec without origin belongs to a folder that an uninstall left behind.
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent
 
 
 def _installed_version(requirement: Requirement, folder: Path) -> tuple[str, bool]:
-    """The version and whether it is the fork's.
+    """The version, and whether it is that of the fork.
 
-    The module's own text goes first: with both distributions installed, the metadata does not say
-    whose files won. The forks' text holds no number but refers to their metadata.
+    The module's own `version.py` is read first: if both distributions are installed, the metadata
+    does not say which one wrote the files. In the forks that file has no number, so their metadata
+    are used.
     """
     file = folder / 'version.py'
     text = file.read_text(encoding='utf-8') if file.is_file() else ''
@@ -117,7 +117,7 @@ def _installed_version(requirement: Requirement, folder: Path) -> tuple[str, boo
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release, '2.13.0+cpu' -> (2, 13); without trailing zeros, so that 2.2 equals 2.2.0."""
+    """The release, '2.13.0+cpu' -> (2, 13); trailing zeros are removed, so that 2.2 equals 2.2.0."""
     match = re.match(r'\d+(\.\d+)*', version)
     numbers = [int(part) for part in match.group().split('.')] if match else []
     while numbers and numbers[-1] == 0:

@@ -27,7 +27,7 @@ def compile_transformer(
         has_masks: whether a mask head reads the maps.
 
     Raises:
-        ValueError: ``cells`` is not a whole number, or there is a mask head too.
+        ValueError: ``cells`` is not a whole number >= 0, or it is set together with a mask head.
     """
     if options is None:
         return Compiled(model.encode, model.decode, 0)
@@ -37,8 +37,8 @@ def compile_transformer(
         raise ValueError(f'compile.cells must be 0 or a positive integer, got {cells!r}; change it')
     if cells and has_masks:
         raise ValueError(
-            'compile.cells must be 0 with a mask head, which joins the padded maps with those of '
-            f'the backbone, got {cells}; leave it out'
+            'compile.cells must be 0 with a mask head, which would combine padded maps with unpadded '
+            f'maps of the backbone, got {cells}; leave it out'
         )
     encode, decode = (torch.compile(part, **options) for part in (model.encode, model.decode))
     return Compiled(encode, decode, cells)

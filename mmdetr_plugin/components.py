@@ -1,4 +1,4 @@
-"""Imports every module that registers something; the registries import this one lazily."""
+"""Imports every module that registers a class; the registries import this module lazily."""
 
 from . import (  # noqa: F401
     attention,

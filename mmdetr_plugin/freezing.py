@@ -1,4 +1,4 @@
-"""Parts of a model that are not trained."""
+"""Excludes parts of a model from training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import nn
 
 
 def freeze_(model: nn.Module, names: Iterable[str]) -> None:
-    """Take the parameters of submodules out of training, and their dropout and norms.
+    """Switch off the gradients of submodules and put them into evaluation mode.
 
-    To be called again after every ``model.train()``, which would wake the norms.
+    Call it again after every ``model.train()``, which puts norms and dropout into training mode.
 
     Args:
-        names: of submodules, e.g. ``backbone``, ``decoder.layers.0`` or ``decoder.layers.0-3``.
+        model: the model that is changed.
+        names: names of submodules, e.g. ``backbone``, ``decoder.layers.0``, ``decoder.layers.0-3``.
 
     Raises:
-        ValueError: there is no such submodule.
+        ValueError: the model has no such submodule.
     """
     for name in (part for given in names for part in _spell_out(given)):
         try:
@@ -33,7 +34,7 @@ def freeze_(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def _spell_out(name: str) -> list[str]:
-    """``layers.0-2.ffn`` as ``layers.0.ffn``, ``layers.1.ffn``, ``layers.2.ffn``."""
+    """Expand ``layers.0-2.ffn`` to ``layers.0.ffn``, ``layers.1.ffn``, ``layers.2.ffn``."""
     found = re.fullmatch(r'(.*\.)?(\d+)-(\d+)(\..*)?', name)
     if found is None:
         return [name]

@@ -1,7 +1,7 @@
 """Registries of scope ``mmdetr_plugin``: one child for each of mmdet's registries.
 
-Under this scope an unprefixed type is looked up here first, then in mmdet, then in mmengine. A child
-registry does not trigger the lazy imports of its parents, so its own locations name theirs too.
+Under this scope a type without prefix is looked up here first, then in mmdet, then in mmengine. A
+child registry does not trigger the lazy imports of its parents, so its locations include theirs.
 """
 
 import mmdet.registry as _mmdet

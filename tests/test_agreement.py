@@ -61,10 +61,11 @@ def test_agreement_is_silent(coco: Path, read: list[Path]) -> None:
     [
         (
             ('person', 'bycicle', 'cap'),
-            r"categories of .*instances_train2017.json, got 3 classes, of which it lacks 2: \['bycicle'"
+            r'categories of .*instances_train2017.json, got 3 classes, '
+            r"of which the file lacks 2: \['bycicle'"
             r".*train_dataloader.dataset.metainfo=dict\(classes=\('person', 'bicycle', ",
         ),
-        (COCO[:1] + COCO[2:] + COCO[1:2], 'must stand in the order of the categories in .*2017'),
+        (COCO[:1] + COCO[2:] + COCO[1:2], 'must be in the order of the categories in .*2017'),
         ('person', r"must be a tuple of names, got 'person'; .*: classes=\('person',\)"),
         (COCO[:3], r'num_classes must be .* of train_dataloader.dataset, 3, got 80; set .*=3'),
     ],

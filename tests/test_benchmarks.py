@@ -122,7 +122,7 @@ def test_the_fixed_pipeline_moves_boxes_with_the_image() -> None:
         ({'type': 'RepeatDataset'}, 'needs boxes in a COCO file, got a dataset of type RepeatDat'),
         (
             {'type': 'CocoPanopticDataset', 'ann_file': 'a.json'},
-            'leave --as-is out to use the digits',
+            'leave --as-is out to train on the digits',
         ),
     ],
 )

@@ -219,7 +219,7 @@ def test_faulty_data_ends_with_1_and_all_of_it_is_told(
     words = ROOT / 'configs/detr_r50.py', '--splits', 'train', '--out', tmp_path, '--cfg-options'
     assert run(*words, root, classes, prefix) == 1
     printed = capsys.readouterr().out
-    assert "got 2 classes, of which it lacks 1: ['unicorn']" in printed
+    assert "got 2 classes, of which the file lacks 1: ['unicorn']" in printed
     assert '2  images that are not there' in printed
     assert f'looked for below {folder}/elsewhere' in printed
     assert run(*words[:-1], '--no-images', '--cfg-options', root, prefix) == 0

@@ -130,7 +130,7 @@ def test_nothing_to_convert_is_told(
     src = official if to == 'official' else model.state_dict()
     with pytest.raises(SystemExit):
         convert(src, config, tmp_path, '--to', to)
-    assert f"SRC must not be in the layout '{to}' yet, but it is" in capsys.readouterr().err
+    assert f"SRC must not be in the layout '{to}' already, but it is" in capsys.readouterr().err
     assert not (tmp_path / 'dst.pth').exists()
 
 

@@ -310,7 +310,7 @@ def test_unknown_backend_is_told() -> None:
 @pytest.mark.parametrize(
     ('installed', 'message'),
     [
-        (False, r"'mmcv' must be installed, got none; install an mmcv that was built for CUDA"),
+        (False, r"'mmcv' must be installed, but is not; install an mmcv that was built for CUDA"),
         (True, r"'mmcv' must be given tensors on cuda, got cpu; move them, or leave"),
     ],
 )

@@ -85,7 +85,7 @@ def not_a_number(value: torch.Tensor, *arguments: object) -> torch.Tensor:
 def test_a_backend_that_is_wrong_is_told(sample: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = attention_of(sample, monkeypatch)
     assert len(broken) == len(DTYPES)
-    assert all('results are wrong: pip install --upgrade' in row.remedy for row in broken)
+    assert all('so results are wrong: pip install --upgrade' in row.remedy for row in broken)
 
 
 def test_a_backend_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,13 +130,13 @@ def test_versions_of_cuda_must_match(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         tool.chmod(0o755)
     monkeypatch.setenv('PATH', f'{tmp_path}:/bin')
     remedies = compilers(monkeypatch, '12.4', 'not available')
-    assert 'its driver must know CUDA 12.4' in remedies["torch's CUDA"]
+    assert 'the driver must support CUDA 12.4' in remedies["torch's CUDA"]
     assert 'compiled for CUDA 12.4: MMCV_WITH_OPS=1 FORCE_CUDA=1 pip' in remedies["mmcv's CUDA"]
     assert 'install the CUDA 12.4 toolkit' in remedies['nvcc']
     remedies = compilers(monkeypatch, '11.6', '11.8')
     assert not remedies["mmcv's CUDA"] and not remedies['nvcc']
     remedies = compilers(monkeypatch, None, 'not available')
-    assert 'there is a GPU, which this torch cannot use' in remedies["torch's CUDA"]
+    assert 'there is a GPU, but this torch cannot use it' in remedies["torch's CUDA"]
     assert not remedies["mmcv's CUDA"] and not remedies['nvcc']
     assert doctor._tool_version('nvcc', 'release ') == '11.8'
 

@@ -204,8 +204,8 @@ def test_all_problems_are_told_at_once(fake) -> None:
         'mmdetr_plugin cannot work with what is installed:',
         '  old_one: needs >=1.10,<2.0, found 1.9.5',
         '  new_one: needs >=2.0,<3.0, found 3.0.0+cu130',
-        '  absent_one: needs >=1.0, is not installed',
-        'To mend it: pip install --no-build-isolation "old_one>=1.10,<2.0" "new_one>=2.0,<3.0" '
+        '  absent_one: needs >=1.0, but is not installed',
+        'To fix it: pip install --no-build-isolation "old_one>=1.10,<2.0" "new_one>=2.0,<3.0" '
         '"absent_one>=1.0"',
     ]
     assert 'make setup' in text
@@ -244,7 +244,7 @@ def test_a_fork_has_bounds_too(fake) -> None:
 def test_leftover_folder_is_no_installation(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / 'leftover' / 'ops').mkdir(parents=True)
     monkeypatch.syspath_prepend(tmp_path)
-    assert 'leftover: needs >=1.0, is not installed' in complaint(Requirement('leftover', '1.0'))
+    assert 'leftover: needs >=1.0, but is not installed' in complaint(Requirement('leftover', '1.0'))
 
 
 def test_importing_the_package_tells_it(fake, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_other_batches_are_told_what_to_change(
 
 
 def test_config_that_does_not_say_its_batch() -> None:
-    assert 'the config does not say' in describe(2, 1, 1, None, 1e-4)
+    assert 'the config does not state' in describe(2, 1, 1, None, 1e-4)
 
 
 def runner_of(model: nn.Module, wrapper: dict, **auto_scale_lr: object) -> SimpleNamespace:

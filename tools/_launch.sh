@@ -1,8 +1,8 @@
-# Sourced by the scripts beside it: which Python runs, and starting one process per GPU.
+# Sourced by the scripts in this folder: finds Python and starts one process per GPU.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
-# An activated environment, the checkout's own, else what the system has.
+# Python of an activated environment, else of the checkout's .venv, else of the system.
 if [ -z "${PYTHON:-}" ]; then
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$TOOLS/../.venv/bin/python" ]; then
         PYTHON=$TOOLS/../.venv/bin/python
@@ -11,7 +11,7 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# usage MIN "$@" : shows the head of the calling script unless there are MIN arguments.
+# usage MIN "$@" : prints the head of the calling script and exits if fewer than MIN arguments are given.
 usage() {
     [ $(($# - 1)) -ge "$1" ] && return
     sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2

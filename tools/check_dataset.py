@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Find the faults of a COCO data set before training does.
+"""Find faults of a COCO data set before training.
 
     python tools/check_dataset.py CONFIG
     python tools/check_dataset.py --ann train.json --images train/ --num-queries 100
 
-Prints how many objects the images have, against the number of queries, and what is wrong with
-boxes, ids, categories and images, and draws the sizes of the boxes. The exit code is 1 if there is
-an error: something that training would fail on or learn wrongly.
+Compares the number of objects per image with the number of queries, lists faults of boxes, ids,
+categories and images, and draws the sizes of the boxes. The exit code is 1 if there is an error:
+a fault on which training would fail or learn something wrong.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.registry import DATASETS, MODELS
 from mmdetr_plugin.visualization import draw_sizes
 
-SHOWN = 3  # examples of a fault
-CLASSES = 10  # named with their objects
-AP_BOXES = 100  # what COCO's AP looks at in an image
+SHOWN = 3  # examples printed for a fault
+CLASSES = 10  # classes printed with their number of objects
+AP_BOXES = 100  # boxes per image that COCO's AP uses
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set to look at."""
+class Subject:
+    """A data set to check."""
 
     name: str
     annotations: Path
@@ -47,7 +47,7 @@ class Source:
     annotated: bool = True
 
 
-def sources_of(cfg: Config, splits: list[str]) -> Iterator[Source]:
+def subjects_of(cfg: Config, splits: list[str]) -> Iterator[Subject]:
     """The COCO data sets of a config's loaders."""
     check_presence(cfg, tuple(splits))
     complete(cfg)
@@ -57,10 +57,10 @@ def sources_of(cfg: Config, splits: list[str]) -> Iterator[Source]:
             if not isinstance(data, CocoDataset):
                 raise ValueError(
                     f'{key} must be a CocoDataset, got {type(data).__name__}; only COCO files can '
-                    'be looked at: convert the annotations, or name other --splits'
+                    'be checked: convert the annotations, or choose other --splits'
                 )
             own = type(data).load_data_list is CocoDataset.load_data_list
-            yield Source(
+            yield Subject(
                 key,
                 Path(data.ann_file),
                 Path(data.data_prefix.get('img') or ''),
@@ -71,7 +71,7 @@ def sources_of(cfg: Config, splits: list[str]) -> Iterator[Source]:
 
 
 def number_of_queries(model: Mapping) -> int | None:
-    """How many boxes a model predicts for an image; None for a model without queries."""
+    """Number of boxes that a model predicts for an image; None for a model without queries."""
     queries = model.get('queries')
     if not queries:
         return model.get('num_queries')
@@ -81,7 +81,7 @@ def number_of_queries(model: Mapping) -> int | None:
 
 
 def query_faults(contents: Contents, num_queries: int | None) -> list[Fault]:
-    """Warn where images have more objects than queries, or than the evaluation looks at."""
+    """Warnings about images with more objects than queries, or than the evaluation uses."""
     faults = []
     p99, most = contents.percentile(99), max(contents.counts, default=0)
     if num_queries and most > num_queries:
@@ -91,44 +91,45 @@ def query_faults(contents: Contents, num_queries: int | None) -> list[Fault]:
         if p99 > num_queries:
             what += f' (99 % of the images have up to {p99})'
         advice = (
-            f'the rest is never learnt nor found: model.queries.num_queries={wanted} (divided by '
-            'num_patterns, if the model has them), and model.postprocess.max_per_img no lower'
+            f'the other objects cannot be learnt or found: set model.queries.num_queries={wanted} '
+            '(divided by num_patterns, if the model has them) and model.postprocess.max_per_img at '
+            'least as high'
         )
         faults.append(Fault(what, sorted(above, reverse=True), advice, error=False))
     if most > AP_BOXES:
         above = [f'{count} objects' for count in contents.counts if count > AP_BOXES]
-        advice = f"COCO's AP looks at the best {AP_BOXES} boxes of an image; tile large images"
+        advice = f"COCO's AP uses only the best {AP_BOXES} boxes of an image; tile large images"
         faults.append(Fault(f'images with over {AP_BOXES} objects', above, advice, error=False))
     return faults
 
 
-def inspect_source(source: Source, args: argparse.Namespace) -> bool:
-    """Print the tables of one data set and draw its picture; whether it is free of errors."""
-    print(f'\n{source.name}: {source.annotations}')
+def inspect_subject(subject: Subject, args: argparse.Namespace) -> bool:
+    """Print the tables of one data set and draw its picture; return whether it has no errors."""
+    print(f'\n{subject.name}: {subject.annotations}')
     try:
-        coco = read_coco(source.annotations, source.annotated)
+        coco = read_coco(subject.annotations, subject.annotated)
     except ValueError as error:
-        print_faults([Fault('not a COCO file', [error], 'nothing else can be looked at')])
+        print_faults([Fault('not a COCO file', [error], 'nothing else can be checked')])
         return False
-    contents = read_contents(coco, source.classes)
+    contents = read_contents(coco, subject.classes)
     faults = []
-    if source.classes is not None:
+    if subject.classes is not None:
         try:
-            check_classes(source.name, source.classes, source.annotations, category_names(coco))
-            check_num_classes(source.model, source.name, len(source.classes))
+            check_classes(subject.name, subject.classes, subject.annotations, category_names(coco))
+            check_num_classes(subject.model, subject.name, len(subject.classes))
         except ValueError as error:
             faults.append(Fault('classes that disagree', [error], 'see docs/finetune.md'))
-    num_queries = args.num_queries or number_of_queries(source.model)
+    num_queries = args.num_queries or number_of_queries(subject.model)
     faults += contents.faults + query_faults(contents, num_queries)
-    if not coco['images'] or (source.annotated and not contents.sizes):
+    if not coco['images'] or (subject.annotated and not contents.sizes):
         faults.append(Fault('nothing to train on', ['no image has an object'], 'see above'))
     if not args.no_images:
-        faults += image_faults(coco, source.images, args.threads)
+        faults += image_faults(coco, subject.images, args.threads)
     print_contents(contents, num_queries, args.no_images)
     print_faults(faults)
     if contents.sizes:
-        name = source.name.replace('_dataloader', '').replace('.dataset', '')
-        picture = draw_sizes(contents, num_queries, source.name, args.out / f'{name}.png')
+        name = subject.name.replace('_dataloader', '').replace('.dataset', '')
+        picture = draw_sizes(contents, num_queries, subject.name, args.out / f'{name}.png')
         print(f'  box sizes: {picture}' if picture else '  no picture: pip install matplotlib')
     return not any(fault.error for fault in faults)
 
@@ -163,13 +164,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', nargs='?', help='path of a config; its data sets are looked at')
-    parser.add_argument('--splits', nargs='+', default=['train', 'val'], help='of the config')
+    parser.add_argument('config', nargs='?', help='path of a config; its data sets are checked')
+    parser.add_argument(
+        '--splits', nargs='+', default=['train', 'val'], help='splits of the config to check'
+    )
     parser.add_argument('--ann', type=Path, help='annotation file, without a config')
     parser.add_argument('--images', type=Path, help='folder of its images')
-    parser.add_argument('--num-queries', type=int, help='replaces that of the config')
+    parser.add_argument('--num-queries', type=int, help='replaces the number of the config')
     parser.add_argument('--no-images', action='store_true', help='do not read the images')
-    parser.add_argument('--threads', type=int, help='to read images with; all cores by default')
+    parser.add_argument('--threads', type=int, help='threads that read images (default: all cores)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/check_dataset'))
     add_cfg_options(parser)
     args = parser.parse_args(argv)
@@ -179,11 +182,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error('--ann needs --images FOLDER, or --no-images')
     try:
         if args.ann:
-            sources = [Source(args.ann.stem, args.ann, args.images or Path())]
+            subjects = [Subject(args.ann.stem, args.ann, args.images or Path())]
         else:
             cfg = read_config(parser, args.config, args.cfg_options)
-            sources = list(sources_of(cfg, args.splits))
-        good = [inspect_source(source, args) for source in sources]
+            subjects = list(subjects_of(cfg, args.splits))
+        good = [inspect_subject(subject, args) for subject in subjects]
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     print(f'\n{"no errors" if all(good) else "there are errors"}')

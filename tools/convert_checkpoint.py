@@ -6,12 +6,12 @@ python tools/convert_checkpoint.py detr_r50.pth official.pth --config configs/de
     --to official
 python tools/convert_checkpoint.py detr_r50.pth model.safetensors --config configs/detr_r50.py --to hf
 
-The layout of SRC is recognised: the official repositories', mmdet 3.x's, transformers', or ours. SRC
-holds weights (or gradients), bare or under `model` or `state_dict`; DST holds them bare (`--to hf`
-and *.safetensors), under `model` (`--to official`) or under `state_dict`. Nothing is computed:
-parameters are renamed, split and joined. Numbers of classes and queries are those of SRC. A
-checkpoint of a training run in DST's layout already becomes one of its weights alone (those averaged,
-if it has them).
+The layout of SRC is recognised: that of the official repositories, mmdet 3.x, transformers, or ours.
+SRC holds weights (or gradients), at the top level or under `model` or `state_dict`. DST holds them at
+the top level (`--to hf` and *.safetensors), under `model` (`--to official`) or under `state_dict`.
+Parameters are renamed, split and joined; no number changes. The numbers of classes and queries are
+those of SRC. If SRC is a checkpoint of a training run and already has DST's layout, only its weights
+are written (the averaged ones, if it has them).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.registry import MODELS
 
 WRAPPERS = {'ours': 'state_dict', 'official': 'model', 'hf': None}
-"""Layouts to write, and where their files have the weights."""
+"""The layouts that can be written, and the key under which their files hold the weights."""
 OF_A_RUN = ('optimizer', 'message_hub', 'ema_state_dict', 'lr_scheduler')
-"""What a checkpoint of a training run holds beside weights; leaving it out is a conversion too."""
+"""What a checkpoint of a training run holds besides weights. Removing it counts as a conversion."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -55,14 +55,16 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
 
 
 def convert(checkpoint: Mapping, model: DETR, to: str) -> dict[str, Tensor]:
-    """The weights in the layout ``to``; prints what is worth knowing of those given.
+    """The weights in the layout ``to``; prints the layout, filled tensors and extra classes.
 
     Raises:
-        ValueError: they have that layout and nothing is beside them, or are of another model.
+        ValueError: there is nothing to convert, or the weights belong to another model.
     """
     weights, layout, filled = to_ours(checkpoint, model)
     if layout == to and not any(key in checkpoint for key in OF_A_RUN):
-        raise ValueError(f"SRC must not be in the layout '{to}' yet, but it is; nothing is to do")
+        raise ValueError(
+            f"SRC must not be in the layout '{to}' already, but it is; there is nothing to do"
+        )
     print(f'layout of the checkpoint: {layout}')
     if filled:
         print(f'zeros, as files of this layout lack them: {", ".join(filled)}')

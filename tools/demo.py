@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Train a small detection transformer on embedded real images, evaluate it, draw what it sees.
+"""Train a small detection transformer on bundled images, evaluate it and draw its predictions.
 
 make demo                    # about 10 minutes on 2 CPU cores
-make demo ARGS=--resume      # go on after an interruption
+make demo ARGS=--resume      # continue an interrupted run
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = project_root()
 
 
 class Progress(Hook):
-    """A bar over all steps, with the loss and the time that is left."""
+    """A progress bar over all steps, with the loss and the remaining time."""
 
     priority = 'LOW'
 
@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--config', default=str(ROOT / 'configs/digits_deformable_detr.py'))
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits')
-    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
-    parser.add_argument('--epochs', type=int, help='train this long (default: the config)')
+    parser.add_argument('--resume', action='store_true', help='continue an interrupted run')
+    parser.add_argument('--epochs', type=int, help='number of epochs (default: the config)')
     parser.add_argument('--num-train', type=int, default=2000, help='training images to make')
     parser.add_argument('--num-val', type=int, default=200, help='validation images to make')
     args = parser.parse_args(argv)
@@ -101,7 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(Progress())
     if args.resume:
-        latest = _short(Path(cfg.load_from)) if cfg.resume else 'nothing to resume, starting anew'
+        latest = (
+            _short(Path(cfg.load_from))
+            if cfg.resume
+            else 'nothing to resume, starting from the beginning'
+        )
         print(f'resume   {latest}')
     started = time.time()
     with quiet(log):
@@ -124,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _short(path: Path) -> Path:
-    """Relative to where the command was called, if that is inside."""
+    """The path relative to the current folder, if it is inside."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What is installed, which deformable attention runs here and whether it is right, what to mend.
+"""Check the installation: versions, imports, devices, and the deformable attention in use.
 
     python tools/doctor.py
 
-The exit code is 1 if something that is needed is missing or broken; the line says how to mend it.
+The exit code is 1 if something necessary is missing or broken; its line says how to fix it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib import metadata
 
 NOTE, BROKEN = 'note', 'BROKEN'
 BREAKS = (ImportError, OSError, RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
-"""What importing or calling a package that does not fit the others raises."""
+"""Errors raised by importing or calling a package whose version does not fit the others."""
 
 DISTRIBUTIONS = {
     'mmdetr_plugin': ('mmdetr_plugin',),
@@ -48,7 +48,7 @@ TORCH = 'choose the command for torch at https://pytorch.org/get-started/locally
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report; ``state`` is '', NOTE or BROKEN, ``remedy`` what to do about it."""
+    """One line of the report; ``state`` is '', NOTE or BROKEN, ``remedy`` says what to do."""
 
     name: str
     value: str
@@ -57,14 +57,14 @@ class Row:
 
 
 def versions() -> Iterator[Row]:
-    """What pip says; nothing is imported."""
+    """Versions according to pip's metadata; nothing is imported."""
     yield Row('python', platform.python_version())
     for name, distributions in DISTRIBUTIONS.items():
         found = [d for d in distributions if _version(d)]
         value = ' and '.join(f'{d} {_version(d)}' if d != name else _version(d) for d in found)
         if len(found) > 1:
             remedy = f'pip uninstall {" ".join(found)}, then install one of them'
-            yield Row(name, value, NOTE, f'several packages with the same files: {remedy}')
+            yield Row(name, value, NOTE, f'several packages install the same files: {remedy}')
         else:
             yield Row(name, value or 'not installed')
     for name, use in OPTIONAL.items():
@@ -81,11 +81,11 @@ def _version(distribution: str) -> str:
 
 
 def imports() -> Iterator[Row]:
-    """Import what is needed, the innermost first; ends with the first that fails."""
+    """Import each package after those it depends on; stops at the first that fails."""
     for module, remedy in (
         ('torch', TORCH),
         ('cv2', 'pip uninstall opencv-python, then pip install --no-deps opencv-python-headless'),
-        ('mmdetr_plugin', 'see above'),  # its own error names what does not fit, and the remedy
+        ('mmdetr_plugin', 'see above'),  # its own error names the misfit and the remedy
         ('mmcv.ops', f'mmcv was compiled for another torch, or not at all: {REBUILD}'),
         ('mmdetr_plugin.components', 'run `make setup` in a checkout: it installs tested versions'),
     ):
@@ -98,17 +98,17 @@ def imports() -> Iterator[Row]:
 
 
 def devices() -> Iterator[Row]:
-    """Whether torch, mmcv's operators and the compilers are of one CUDA."""
+    """Whether torch, mmcv's operators and the compilers use the same CUDA version."""
     import torch
     from mmcv.ops import get_compiler_version, get_compiling_cuda_version
 
     cuda, available = torch.version.cuda, torch.cuda.is_available()
     if cuda:
-        remedy = f'no GPU can be used: look at nvidia-smi; its driver must know CUDA {cuda}'
+        remedy = f'no GPU can be used: run nvidia-smi; the driver must support CUDA {cuda}'
         yield Row("torch's CUDA", cuda, *(() if available else (NOTE, remedy)))
     else:
         driver = shutil.which('nvidia-smi')
-        remedy = f'there is a GPU, which this torch cannot use: {TORCH}'
+        remedy = f'there is a GPU, but this torch cannot use it: {TORCH}'
         yield Row("torch's CUDA", 'none, a build for CPUs', *((NOTE, remedy) if driver else ()))
     for i in range(torch.cuda.device_count() if available else 0):
         yield Row(f'GPU {i}', torch.cuda.get_device_name(i))
@@ -116,13 +116,16 @@ def devices() -> Iterator[Row]:
     ops = get_compiling_cuda_version()
     state, remedy = '', ''
     if cuda and not _same_major(ops, cuda):
-        state, remedy = NOTE, f'its operators must be compiled for CUDA {cuda}: {REBUILD_CUDA}'
+        state, remedy = NOTE, f"mmcv's operators must be compiled for CUDA {cuda}: {REBUILD_CUDA}"
     yield Row("mmcv's CUDA", f'{ops}, compiled by {get_compiler_version()}', state, remedy)
 
     nvcc = _tool_version('nvcc', 'release ')
     state, remedy = '', ''
     if cuda and nvcc and not _same_major(nvcc, cuda):
-        state, remedy = NOTE, f'mmcv cannot be compiled by it: install the CUDA {cuda} toolkit'
+        state, remedy = (
+            NOTE,
+            f'it cannot compile mmcv for this torch: install the CUDA {cuda} toolkit',
+        )
     yield Row('nvcc', nvcc or 'none; only compiling mmcv for CUDA needs it', state, remedy)
     yield Row('c++', _tool_version('c++') or 'none; only compiling mmcv needs it')
 
@@ -132,7 +135,7 @@ def _same_major(a: str, b: str) -> bool:
 
 
 def _tool_version(command: str, before: str = '') -> str:
-    """What a compiler says of its version, after ``before``; '' if there is none."""
+    """The version that a compiler prints after ``before``; '' if there is no such compiler."""
     path = shutil.which(command)
     if not path:
         return ''
@@ -142,7 +145,7 @@ def _tool_version(command: str, before: str = '') -> str:
 
 
 def attention() -> Iterator[Row]:
-    """Deformable attention as models call it, against its definition, on every device."""
+    """Compare deformable attention, as models call it, with its definition on every device."""
     import torch
 
     from mmdetr_plugin.testing.attention_check import LIMITS, compare
@@ -163,7 +166,7 @@ def attention() -> Iterator[Row]:
                 yield Row(name, f'{type(error).__name__}: {first}', BROKEN, advice)
                 continue
             value = f'{result.backend:<10}{result.forward:<10.1e}{result.backward:.1e}'
-            remedy = f'over {result.limit:.0e}, results are wrong: {advice}'
+            remedy = f'above {result.limit:.0e}, so results are wrong: {advice}'
             yield Row(name, value, *(() if result.agrees else (BROKEN, remedy)))
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Train a variant on a few images until it knows them by heart.
+"""Train a model on a few images until it knows them by heart.
 
     python tools/overfit.py configs/detr_r50.py --images 16
     python tools/overfit.py configs/finetune/detr_r50_12e.py --as-is --cfg-options data_root=FOLDER
-    python tools/overfit.py --images 16 --minutes 8    # a config of every row of the design's table
+    python tools/overfit.py --images 16 --minutes 8    # one config of every variant
 
-A detector that learns at all reaches AP 0.9 on the very images it is trained on. If it does not,
-the fault lies in the annotations, the labels or the model, not in too little data, and training on
-all of it would only show that later. The variant has the demo's size and learns the digits set,
-unless --as-is keeps the config as it is, with its own COCO data. The exit code is 1 if it is not
-reached, 3 if the time was over before all were run: with --results the next call goes on.
+A working detector reaches AP 0.9 on the images it is trained on. If it does not, the fault lies in
+the annotations, the labels or the model, and more data will not help. By default the model is shrunk
+to the demo's size and learns the digits set; --as-is keeps the config and its COCO data. The exit
+code is 1 if a model did not reach the AP, and 3 if the time was over before all were run: with
+--results the next call continues.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ ROWS = (
     'mix_anchor_deformable_r50',
     'mix_two_stage_conditional_r50',
 )
-"""A config of every variant that decides how it learns, and the mixes."""
+"""One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps
 LOADERS = ('LoadAnnotations', 'mmdet.LoadAnnotations')
 
 
 class StopWhenLearnt(Hook):
-    """Prints every evaluation, and ends the training at ``target`` AP."""
+    """Prints every evaluation and ends the training when AP reaches ``target``."""
 
     priority = 'LOWEST'
 
@@ -92,7 +92,7 @@ class StopWhenLearnt(Hook):
 
 @DATASETS.register_module()
 class InMemory:
-    """The samples of a dataset whose pipeline has nothing random, read once."""
+    """Keeps all samples of a dataset in memory; its pipeline must not be random."""
 
     def __init__(self, dataset: ConfigDict) -> None:
         built = DATASETS.build(dataset)
@@ -107,18 +107,18 @@ class InMemory:
 
 
 def fixed_pipeline(test_pipeline: list, masks: bool) -> list:
-    """The test pipeline with annotations that follow the image: nothing random is left."""
+    """The test pipeline, which is not random, with annotations that are resized with the image."""
     steps = [ConfigDict(step) for step in test_pipeline if step['type'] not in LOADERS]
     steps.insert(1, ConfigDict(type='LoadAnnotations', with_bbox=True, with_mask=masks))
     return steps
 
 
 def write_subset(dataset: ConfigDict, number: int, path: Path) -> None:
-    """The annotations of the first ``number`` training images that have objects, as a COCO file."""
+    """Write a COCO file with the first ``number`` training images that have objects."""
     if 'ann_file' not in dataset or 'Panoptic' in dataset.type:
         raise ValueError(
-            f'overfit needs boxes in a COCO file, got a dataset of type {dataset.type}; name the '
-            'dataset itself, without a wrapper, or leave --as-is out to use the digits'
+            f'overfit needs boxes in a COCO file, got a dataset of type {dataset.type}; use the '
+            'dataset itself, without a wrapper, or leave --as-is out to train on the digits'
         )
     data = DATASETS.build({**dataset, 'pipeline': []})
     infos = (data.get_data_info(i) for i in range(len(data)))
@@ -126,7 +126,7 @@ def write_subset(dataset: ConfigDict, number: int, path: Path) -> None:
     if len(chosen) < number:
         raise ValueError(
             f'the training data must have {number} images with objects, got {len(chosen)}; '
-            'lower --images, or compare the class names of the config with those of the annotations'
+            'lower --images, or check that the class names in config and annotations are the same'
         )
     content = json.loads(Path(data.ann_file).read_text())
     kept = set(chosen[:number])
@@ -136,7 +136,7 @@ def write_subset(dataset: ConfigDict, number: int, path: Path) -> None:
 
 
 def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
-    """The config that trains and evaluates on the same few images, step by step."""
+    """Change the config so that it trains and evaluates on the same few images."""
     init_default_scope('mmdetr_plugin')
     train, val = cfg.train_dataloader, cfg.val_dataloader
     annotations = folder / 'annotations.json'
@@ -146,7 +146,7 @@ def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
     train.sampler = ConfigDict(type='InfiniteSampler', shuffle=True)
     train.pop('batch_sampler', None)
     train.batch_size = min(train.batch_size, args.images)
-    cfg.optim_wrapper.accumulative_counts = 1  # so few images need no more
+    cfg.optim_wrapper.accumulative_counts = 1  # a few images need no accumulation
     for loader in (train, val):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset = ConfigDict(type='mmdetr_plugin.InMemory', dataset=train.dataset)
@@ -167,7 +167,7 @@ def prepare(cfg: Config, args: argparse.Namespace, folder: Path) -> Config:
 
 
 def learn(config: str, args: argparse.Namespace) -> dict[str, float]:
-    """Train one config; its steps, AP, and whether the target was reached."""
+    """Train one config; return its steps, AP, and whether the target was reached."""
     parser = argparse.ArgumentParser(prog='overfit.py')
     cfg = read_config(parser, config)
     folder = args.work_dir / Path(config).stem
@@ -201,27 +201,31 @@ def learn(config: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def explain(result: Mapping[str, float]) -> str:
-    """What to look at when the target was not reached."""
+    """Advice for a model that did not reach the target."""
     if result['ap50'] >= 0.9:
-        return 'objects are found, boxes are inexact: compare them in grid.png, try more --steps'
+        return 'objects are found, but boxes are inexact: look at grid.png, try more --steps'
     if result['ap50'] >= 0.3:
-        return 'it learns, slowly: try more --steps; then compare labels in grid.png'
+        return 'it learns slowly: try more --steps, then look at the labels in grid.png'
     return 'it hardly learns: look at boxes and labels in grid.png, then at the learning rate'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='default: one of each variant')
+    parser.add_argument(
+        'configs', nargs='*', metavar='CONFIG', help='default: one of every variant'
+    )
     parser.add_argument('--images', type=int, default=8)
-    parser.add_argument('--steps', type=int, default=800, help='give up after so many')
+    parser.add_argument('--steps', type=int, default=800, help='give up after this many steps')
     parser.add_argument('--interval', type=int, default=25, help='steps between evaluations')
-    parser.add_argument('--minutes', type=float, help='start no further config after so many')
+    parser.add_argument('--minutes', type=float, help='start no other config after this time')
     parser.add_argument('--target', type=float, default=0.9, help='AP to reach')
-    parser.add_argument('--as-is', action='store_true', help='neither shrink nor change the data')
+    parser.add_argument(
+        '--as-is', action='store_true', help='keep the model and the data of the config'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/overfit')
     parser.add_argument(
-        '--results', type=Path, help='file to add to; what it holds is not run again'
+        '--results', type=Path, help='add the results to this file, and skip those it has'
     )
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
     parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
@@ -239,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = Path(config).stem
         if results.get(name, {}).get('images') != args.images:
             if time.time() > deadline:
-                print('time is up: call it again to go on')
+                print('time is up: run the command again to continue')
                 return 3
             try:
                 results[name] = learn(config, args)

@@ -3,7 +3,7 @@
 
 python tools/test.py configs/deformable_detr_r50.py work_dirs/deformable_detr_r50/epoch_50.pth
 
-Logs, pictures and the config as evaluated go to the folder `test` of the run's work dir.
+Logs, pictures and the evaluated config are written to the folder `test` in the run's work dir.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import mmdetr_plugin.engine.command_line as command_line
 
 
 def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Namespace) -> None:
-    """Have the visualization hook show pictures or write them."""
+    """Set up the visualization hook to show pictures or write them."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         parser.error('--show and --show-dir need default_hooks.visualization in the config')
@@ -32,7 +32,7 @@ def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Na
 
 
 def dump_results(parser: argparse.ArgumentParser, cfg: Config, out: str) -> None:
-    """Have the predictions written as a pickle beside the evaluation."""
+    """Set up a second evaluator that writes the predictions as a pickle."""
     if Path(out).suffix not in ('.pkl', '.pickle'):
         parser.error(f'--out must end in .pkl or .pickle, got {out}')
     evaluators = cfg.test_evaluator
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(urlparse(args.checkpoint).scheme) < 2 and not Path(args.checkpoint).is_file():
         parser.error(f'checkpoint must be a file or an address, got {args.checkpoint}')
     cfg.load_from = args.checkpoint
-    if not args.work_dir:  # a folder of its own: the run's config must stay as training left it
+    if not args.work_dir:  # a separate folder: the config saved by training must not change
         cfg.work_dir = str(Path(cfg.work_dir, 'test'))
     if args.show or args.show_dir:
         draw_results(parser, cfg, args)

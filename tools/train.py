@@ -17,19 +17,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--amp',
         choices=(*command_line.PRECISIONS, 'auto'),
-        help='mixed precision; alone: fp16 on a GPU, bf16 elsewhere',
+        help='mixed precision; without a value: fp16 on a GPU, bf16 elsewhere',
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by the root of the batch size over all processes',
+        help='scale the learning rate by the square root of the total batch size',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint; alone: from the latest one of the work dir, if any',
+        help='resume from a checkpoint; without a value: the latest one in the work dir, if any',
     )
     args = parser.parse_args(command_line.spell_out_amp(sys.argv[1:] if argv is None else argv))
 

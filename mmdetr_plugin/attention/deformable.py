@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops.deformable import Shapes, check_backend, deformable_attention, level_layout
+from ..ops.deformable import Shapes, check_backend, deformable_attention, level_tables
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
@@ -96,7 +96,7 @@ class DeformableProjections(AttentionOp):
     def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
         """Offsets are cells around a point, fractions of half the size around a box."""
         if points.shape[-1] == 2:
-            sizes = level_layout(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
+            sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
             return points + offsets / sizes[:, None]
         return points[..., :2] + offsets / self.num_points * points[..., 2:] * 0.5
 

@@ -1,4 +1,4 @@
-"""Backbones (slot S1)."""
+"""Backbones."""
 
 from .channels import map_channels
 from .resnet import DilatedResNet

@@ -1,59 +1,75 @@
-"""The backbone in torchvision's layout."""
+"""mmdet's ResNet with torchvision's dilation and with folded batch norms."""
 
 from __future__ import annotations
 
 from mmdet.models.backbones import ResNet as MMDetResNet
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ..registry import MODELS
 
 
 class FoldedConv2d(nn.Conv2d):
-    """A convolution that does the work of the frozen norm behind it.
+    """A convolution that also applies the frozen batch norm that follows it.
 
-    The factors of the norm multiply the weights, which are small, and not the output: the same up to
-    rounding, gradients too, without a pass over the map forward and another one backward.
+    The scale of the norm multiplies the convolution's weights, which are small, instead of its output.
+    Outputs and gradients are the same up to rounding, and one pass over the feature map is saved in
+    the forward and in the backward pass.
     """
 
-    behind: tuple[nn.BatchNorm2d]  # in a tuple: the norm is a part of the backbone
+    folded_norm: tuple[nn.BatchNorm2d]  # a tuple, so that the norm is not registered a second time
 
     def forward(self, x: Tensor) -> Tensor:
-        (norm,) = self.behind
-        # There is a bias once mmcv's `fuse_conv_bn` has done this for good.
+        (norm,) = self.folded_norm
+        # A bias exists if mmcv's `fuse_conv_bn` has already merged the norm into the weights.
         if norm.training or self.bias is not None:
             return super().forward(x)
+        assert norm.running_mean is not None and norm.running_var is not None, 'see fold_norms_'
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
         return self._conv_forward(x, self.weight * scale[:, None, None, None], bias)
 
 
 class FoldedNorm(nn.BatchNorm2d):
-    """A norm in evaluation mode whose work the convolution before it does."""
+    """A batch norm that the convolution before it applies in evaluation mode."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.training else x
 
 
 def fold_norms_(module: nn.Module) -> None:
-    """Let every convolution without bias that is followed by a batch norm do its work as well.
+    """Fold every batch norm into the convolution before it, if that has no bias.
 
-    Neighbours count, as in mmcv's ``fuse_conv_bn``: a ResNet names its parts in their order.
+    A norm follows a convolution if it is the next child of the same module, as in mmcv's
+    ``fuse_conv_bn``: a ResNet registers its parts in their order. Norms without running statistics
+    are left as they are.
     """
     before = None
     for child in module.children():
-        if type(child) is nn.BatchNorm2d and type(before) is nn.Conv2d and before.bias is None:
-            before.__class__, child.__class__ = FoldedConv2d, FoldedNorm
-            before.behind = (child,)
+        if type(before) is nn.Conv2d and type(child) is nn.BatchNorm2d:
+            _fold_(before, child)
         before = child
         fold_norms_(child)
 
 
+def _fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    if conv.bias is not None or not norm.track_running_stats:
+        return
+    conv.__class__, norm.__class__ = FoldedConv2d, FoldedNorm
+    assert isinstance(conv, FoldedConv2d)
+    conv.folded_norm = (norm,)
+
+
+def _unfold_(conv: nn.Conv2d) -> None:
+    conv.__class__ = nn.Conv2d
+
+
 @MODELS.register_module()
 class DilatedResNet(MMDetResNet):
-    """mmdet's ResNet, dilated as torchvision does it (the DC5 models).
+    """mmdet's ResNet with torchvision's dilation, which the DC5 models use.
 
-    A stage whose stride became dilation keeps the dilation of the stage before it in its first block;
-    mmdet dilates every block. Norms in evaluation mode (``norm_eval``) are folded into the
+    If a stage has dilation in place of its stride, its first block keeps the dilation of the stage
+    before; mmdet dilates every block. Norms in evaluation mode (``norm_eval``) are folded into the
     convolutions before them.
     """
 
@@ -61,7 +77,7 @@ class DilatedResNet(MMDetResNet):
         super().__init__(*args, **kwargs)
         before = 1
         for name, dilation in zip(self.res_layers, self.dilations, strict=False):
-            conv = self._widest(getattr(self, name)[0])
+            conv = self._dilated_conv(getattr(self, name)[0])
             if dilation != before:
                 conv.dilation = conv.padding = (before, before)
             before = dilation
@@ -70,12 +86,12 @@ class DilatedResNet(MMDetResNet):
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)
         parts = set(self.modules())
-        for part in parts:  # a norm that was replaced, by SyncBatchNorm for one, does its own work
-            if isinstance(part, FoldedConv2d) and part.behind[0] not in parts:
-                part.__class__ = nn.Conv2d
+        for part in parts:  # a norm that was replaced, e.g. by SyncBatchNorm, is no longer folded
+            if isinstance(part, FoldedConv2d) and part.folded_norm[0] not in parts:
+                _unfold_(part)
         return self
 
     @staticmethod
-    def _widest(block: nn.Module) -> nn.Conv2d:
-        """The convolution of a block that mmdet dilates: conv2 of a bottleneck, conv1 else."""
+    def _dilated_conv(block: BasicBlock | Bottleneck) -> nn.Conv2d:
+        """The convolution that mmdet dilates: conv2 of a bottleneck, conv1 of a basic block."""
         return block.conv2 if hasattr(block, 'conv3') else block.conv1

@@ -18,11 +18,11 @@ class TimmBackbone(BaseModule):
 
     Args:
         model_name: one of `timm.list_models()`.
-        out_indices: which of the model's maps; of most the last is 4, at stride 32, of ConvNeXt and
-            the hierarchical transformers 3.
-        pretrained: download its weights.
-        norm_eval: keep the statistics of batch norms, which small batches would spoil.
-        options: further arguments of `timm.create_model`; weights of a local file are
+        out_indices: indices of the feature maps to return. The last map, at stride 32, has index 4
+            in most models, and 3 in ConvNeXt and the hierarchical transformers.
+        pretrained: download timm's weights.
+        norm_eval: keep the statistics of batch norms fixed; small batches would spoil them.
+        options: further arguments of `timm.create_model`. To load weights from a local file, pass
             ``pretrained_cfg_overlay=dict(file=...)``.
 
     Raises:
@@ -60,7 +60,7 @@ class TimmBackbone(BaseModule):
         return self.model.feature_info
 
     def init_weights(self) -> None:
-        """They are those that timm made or loaded."""
+        """Does nothing: timm has already initialised or loaded the weights."""
 
     def train(self, mode: bool = True) -> TimmBackbone:
         super().train(mode)

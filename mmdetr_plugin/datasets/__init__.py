@@ -1,4 +1,4 @@
-"""Data sets that need no download, and what loads them."""
+"""The digits data set, and transforms that load images and panoptic segments."""
 
 from .digits.build import make_digits
 from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES

@@ -1,7 +1,7 @@
-"""Whether a config's classes are those of its annotation files, told before anything is built.
+"""Checks, before anything is built, that a config's classes agree with its annotation files.
 
-mmdet's `CocoDataset` looks classes up by name and silently leaves out what it does not find; labels
-follow the order of the file, so that a list in another order gives every class a wrong name.
+mmdet's `CocoDataset` looks classes up by name and silently skips names that it does not find. Labels
+follow the order of the file, so a class list in another order gives every class a wrong name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from .presence import annotated_datasets
 
 
 def check_agreement(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Compare the COCO data sets of ``splits`` with their files, and with ``model.num_classes``.
+    """Compare the classes of the COCO data sets with their files and with ``model.num_classes``.
 
-    A class list may leave out categories of the file. Data sets that are not read as mmdet's
-    `CocoDataset` does it (VOC, LVIS, Objects365, ...) and remote files are not looked at.
+    A class list may leave out categories of the file. Remote files and data sets that read their
+    files in another way than mmdet's `CocoDataset` (VOC, LVIS, Objects365, ...) are not checked.
+
+    Args:
+        cfg: the whole config.
+        splits: which data sets to check: ``train``, ``val``, ``test``.
 
     Raises:
         ValueError: they disagree, or a file is not COCO; see :func:`.annotations.read_coco`.
@@ -37,7 +41,7 @@ def check_agreement(cfg: Config, splits: tuple[str, ...]) -> None:
 
 
 def classes_of(dataset: Mapping) -> Sequence[str] | None:
-    """The classes that a data set's config names or its type brings; None if it is not COCO."""
+    """The classes stated in a data set's config or by its class; None if it does not read COCO."""
     kind = dataset.get('type')
     cls = DATASETS.get(kind) if isinstance(kind, str) else kind
     if getattr(cls, 'load_data_list', None) is not CocoDataset.load_data_list:
@@ -46,7 +50,7 @@ def classes_of(dataset: Mapping) -> Sequence[str] | None:
 
 
 def annotation_path(dataset: Mapping) -> Path | None:
-    """Where a data set's annotations are; None if nowhere on this machine."""
+    """Path of a data set's annotation file; None if it has none or the file is remote."""
     root, file = dataset.get('data_root') or '', dataset.get('ann_file')
     return None if not file or '://' in f'{root}{file}' else Path(root, file)
 
@@ -56,32 +60,32 @@ def check_classes(key: str, classes: Sequence[str], path: Path, names: Sequence[
     listed = ', '.join(map(repr, names[:100])) + (', ...' if len(names) > 100 else '')
     advice = (
         f'state those of the file, {key}.metainfo=dict(classes=({listed},)), and the same in the '
-        'other data sets, or have them read by model.num_classes=None; or name another file'
+        'other data sets; or set model.num_classes=None, which reads them; or name another file'
     )
     if isinstance(classes, str):
         raise ValueError(
-            f'the classes of {key} must be a tuple of names, got {classes!r}; a tuple of one name '
-            f'has a comma: classes=({classes!r},)'
+            f'the classes of {key} must be a tuple of names, got {classes!r}; write a tuple of one '
+            f'name with a comma: classes=({classes!r},)'
         )
     missing = [name for name in classes if name not in names]
     if missing:
         raise ValueError(
             f'the classes of {key} must be categories of {path}, got {len(classes)} classes, of '
-            f'which it lacks {len(missing)}: {missing[:5]}; {advice}'
+            f'which the file lacks {len(missing)}: {missing[:5]}; {advice}'
         )
     expected = [name for name in names if name in classes]
     if list(classes) != expected:
         raise ValueError(
-            f'the classes of {key} must stand in the order of the categories in {path}, which '
-            f'numbers the labels, got {list(classes)[:10]} where it has {expected[:10]}; {advice}'
+            f'the classes of {key} must be in the order of the categories in {path}, which '
+            f'numbers the labels, got {list(classes)[:10]}, expected {expected[:10]}; {advice}'
         )
 
 
 def check_num_classes(model: Mapping | None, key: str, number: int) -> None:
-    """Raise ValueError if the model states another number of classes than the data set."""
+    """Raise ValueError if the model and the data set state different numbers of classes."""
     stated = (model or {}).get('num_classes')
     if stated not in (None, number):
         raise ValueError(
             f'model.num_classes must be the number of classes of {key}, {number}, got {stated}; '
-            f'set model.num_classes={number}, or the classes by {key}.metainfo'
+            f'set model.num_classes={number}, or state the classes in {key}.metainfo'
         )

@@ -1,4 +1,4 @@
-"""COCO annotation files, read with errors that say what is wrong with them."""
+"""Reads COCO annotation files; the errors say what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _NUMBERS = {
 
 
 def read_coco(path: str | os.PathLike[str], annotated: bool = True) -> Coco:
-    """The content of a COCO file of boxes or panoptic segments, with every field mmdet needs.
+    """Read a COCO file of boxes or panoptic segments and check the fields that mmdet needs.
 
-    Whether ids refer to each other and boxes lie in their images is not looked at here;
-    `tools/check_dataset.py` tells.
+    `tools/check_dataset.py` also checks that ids refer to existing records and that boxes lie within
+    their images; this function does not.
 
     Args:
         path: the JSON file.
-        annotated: whether it must have annotations; the files of COCO's test images have none.
+        annotated: whether the file must have annotations; those of COCO's test images have none.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not JSON, not COCO, or a record lacks a field.
+        ValueError: the file is not JSON or not COCO, or a record lacks a field.
     """
     path = Path(path)
     coco = _read_json(path)
     if not isinstance(coco, dict):
         raise ValueError(
             f'{path} must be a COCO file, one JSON object of images, annotations and categories, '
-            f'got a {type(coco).__name__}; a list is the form of predictions: name the file of the '
+            f'got a {type(coco).__name__}; predictions are stored as a list: name the file of the '
             f'ground truth, {_FORMAT}'
         )
     if not annotated:
@@ -64,14 +64,14 @@ def read_coco(path: str | os.PathLike[str], annotated: bool = True) -> Coco:
 def category_names(coco: Coco) -> tuple[str, ...]:
     """The classes of a COCO file, label 0 first.
 
-    In the order of the file: this is how mmdet's `CocoDataset` and `CocoMetric` number them,
-    whatever their ids are and whatever order the config states.
+    They are in the order of the file. mmdet's `CocoDataset` and `CocoMetric` number them in this
+    order, whatever their ids and whatever order the config states.
     """
     return tuple(category['name'] for category in coco['categories'])
 
 
 def read_category_names(path: str | os.PathLike[str], annotated: bool = True) -> tuple[str, ...]:
-    """:func:`category_names` of a file; a file that did not change is read once."""
+    """:func:`category_names` of a file, which is read again only after it has changed."""
     path = Path(path).resolve()
     return _read_names(path, path.stat().st_mtime_ns, annotated)
 
@@ -82,7 +82,7 @@ def _read_names(path: Path, changed: int, annotated: bool) -> tuple[str, ...]:
 
 
 def objects(coco: Coco) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """(image id, record) of every object; the segments of a panoptic file are objects."""
+    """Yield (image id, record) of every object; in a panoptic file, of every segment."""
     for annotation in coco['annotations']:
         for record in annotation.get('segments_info', (annotation,)):
             yield annotation['image_id'], record
@@ -99,14 +99,14 @@ def _read_json(path: Path) -> Any:
             got = 'an empty file'
         elif start.startswith(b'<'):
             got = 'XML'
-            advice = 'Pascal VOC is read by mmdet.VOCDataset or mmdet.XMLDataset; or convert it'
+            advice = 'read Pascal VOC with mmdet.VOCDataset or mmdet.XMLDataset, or convert it'
         else:
             got = f'{start[:30].decode(errors="replace")!r}... ({error})'
         raise ValueError(f'{path} must be a COCO file in JSON, got {got}; {advice}') from None
 
 
 def _check_records(path: Path, coco: Coco, key: str, fields: tuple[str, ...]) -> None:
-    """``coco[key]`` is a list of objects that have ``fields``."""
+    """Check that ``coco[key]`` is a list of objects that have ``fields``."""
     if not isinstance(coco.get(key), list):
         got = f'{key} of type {type(coco[key]).__name__}' if key in coco else f'keys {list(coco)}'
         raise ValueError(
@@ -153,6 +153,6 @@ def _check_categories(path: Path, categories: list[dict[str, Any]]) -> None:
         if count != 1:
             got = f'{field} {value} {count} times' if count else 'no category'
             raise ValueError(
-                f'categories of {path} must be there, each with its own id and name, got {got}; '
-                'remove the one that no annotation uses, or rename it'
+                f'{path} must have categories, each with its own id and name, got {got}; '
+                'remove the category that no annotation uses, or rename it'
             )

@@ -1,4 +1,4 @@
-"""What a config may leave open about the user's data: folder, classes and their number."""
+"""Fills in what a config may leave open about the data: folder, classes, number of classes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Classes = tuple[str, ...]
 
 
 def complete(cfg: Config) -> None:
-    """Fill in, in place, what is None in a config and follows from its data.
+    """Replace these values in place where the config has None:
 
     * ``data_root`` of a data set: the config's own ``data_root``.
-    * ``model.num_classes``: the number of classes of the training data; `CocoDataset`s of all splits
-      get the classes of the training annotations unless they state their own.
-    * ``ann_file`` of an evaluator: that of the data set which it evaluates.
+    * ``model.num_classes``: the number of classes of the training data. Every `CocoDataset`, of any
+      split, gets the classes of the training annotations unless it states its own.
+    * ``ann_file`` of an evaluator: the annotation file of the data set that it evaluates.
 
     Raises:
-        FileNotFoundError: the classes are wanted, but there is no training annotation file.
-        ValueError: it is not a COCO file, or two data sets have other classes.
+        FileNotFoundError: ``num_classes`` is None and the training annotation file is missing.
+        ValueError: that file is not COCO, or the classes of two data sets differ.
     """
     for split in ('train', 'val', 'test'):
         for _, dataset in annotated_datasets(cfg, split):
@@ -40,7 +40,7 @@ def complete(cfg: Config) -> None:
 
 
 def _complete_classes(cfg: Config) -> Classes:
-    """The classes of the training data, which every data set then has."""
+    """The classes of the training data; sets them in every `CocoDataset`."""
     found: dict[str, Classes] = {}
     for split in ('train', 'val', 'test'):
         for key, dataset in annotated_datasets(cfg, split):
@@ -52,24 +52,24 @@ def _complete_classes(cfg: Config) -> Classes:
                 dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': classes}
     if not found:
         raise ValueError(
-            'model.num_classes=None needs data with an annotation file, got none; state it'
+            'model.num_classes=None needs data with an annotation file, got none; state the number'
         )
     (first, classes), *others = found.items()
     for key, other in others:
         if other != classes:
             raise ValueError(
                 f'{key} must have the classes of {first} in the same order, {_shown(classes)}, got '
-                f'{_shown(other)}; labels are counted in the order of the categories in a file, so '
-                'write both files with the same list of categories'
+                f'{_shown(other)}; labels follow the order of the categories in a file, so write '
+                'both files with the same list of categories'
             )
     return classes
 
 
 def _no_classes(cfg: Config, key: str) -> Exception:
-    """Why the classes of a data set are not known."""
+    """The error for a data set whose classes are not known."""
     advice = (
-        'model.num_classes=None is counted there; state it where the training data is missing, or '
-        'use the config that training left in its work dir'
+        'model.num_classes=None is counted there; state the number if the training data is missing, '
+        'or use the config that training left in its work dir'
     )
     try:
         check_presence(cfg, ('train',))
@@ -79,7 +79,7 @@ def _no_classes(cfg: Config, key: str) -> Exception:
 
 
 def _classes(dataset: Mapping) -> Classes | None:
-    """Stated in the config, else those of data that its class is made for, else of the file, if any."""
+    """The classes from the config, else from the data set's class, else from its file, else None."""
     stated = (dataset.get('metainfo') or {}).get('classes')
     cls = DATASETS.get(dataset['type'])
     if stated is None and cls is not CocoDataset:

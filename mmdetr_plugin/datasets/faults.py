@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from .annotations import Coco, category_names, objects
 
 COMMON = 0.1
-"""What happens to single boxes in many good data sets is an error if it happens to so many."""
+"""Share of boxes from which some faults are errors: a few such boxes occur in good data sets too."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class _WrongObjects:
 
 def _duplicates(coco: Coco) -> Iterable[Fault]:
     panoptic = any('segments_info' in annotation for annotation in coco['annotations'])
-    advice = 'number them anew; a merge of files must give new ids'
+    advice = 'give them new ids, as a merge of files must do'
     yield Fault('ids of several images', _repeated(x['id'] for x in coco['images']), advice)
     if not panoptic:  # ids of segments are their colours, which images share
         ids = _repeated(x['id'] for x in coco['annotations'])

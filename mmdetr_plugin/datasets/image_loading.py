@@ -1,4 +1,4 @@
-"""Images read with an error that names the file."""
+"""Reads images; the error for a bad image names its file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's `LoadImageFromFile`, for training: an empty file's name is in no error of OpenCV's.
+    """mmcv's `LoadImageFromFile` with an error that names the file, which OpenCV's errors do not.
 
     Raises:
-        ValueError: the file is not there or no image; the message says how to find all such files.
+        ValueError: the file is missing or is not an image; the message says how to list all such
+            files.
     """
 
     def transform(self, results: dict) -> dict | None:
@@ -22,6 +23,6 @@ class LoadImage(LoadImageFromFile):
         except (OSError, AssertionError, cv2.error) as error:
             raise ValueError(
                 f'{results["img_path"]} must be an image, got {type(error).__name__}: '
-                f'{str(error).strip()}; put it there again, or leave it out of the annotations; '
+                f'{str(error).strip()}; replace the file, or remove it from the annotations; '
                 'tools/check_dataset.py CONFIG lists all images that cannot be read'
             ) from error

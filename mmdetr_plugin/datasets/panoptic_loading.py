@@ -1,4 +1,4 @@
-"""Ground truth of COCO's panoptic format, without panopticapi."""
+"""Loads ground truth in COCO's panoptic format, without panopticapi."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from .digits.scene import box_of
 
 
 def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Segment ids (H, W), int64, of a PNG: R + 256 G + 65536 B; 0 is void."""
+    """Read segment ids (H, W) int64 from a PNG: R + 256 G + 65536 B; 0 means void."""
     rgb = mmcv.imfrombytes(get(path, backend_args), flag='color', channel_order='rgb')
     return rgb.astype(np.int64) @ np.array((1, 256, 65536))
 
 
 @TRANSFORMS.register_module()
 class LoadPanopticSegments(BaseTransform):
-    """Makes an object of every segment, thing or stuff, that mmdet's CocoPanopticDataset names.
+    """Turns every segment of mmdet's CocoPanopticDataset, thing or stuff, into an object.
 
-    Reads ``seg_map_path`` and ``segments_info``; adds ``gt_bboxes`` (xyxy, tight, right and lower
-    side exclusive), ``gt_bboxes_labels``, ``gt_ignore_flags`` and ``gt_masks``. Segments without a
+    Reads ``seg_map_path`` and ``segments_info``. Adds ``gt_bboxes`` (xyxy, tight, right and lower
+    side exclusive), ``gt_bboxes_labels``, ``gt_ignore_flags`` and ``gt_masks``. Segments without any
     pixel are left out.
 
     Args:
-        num_things: labels below it are things. A segment of such a label that the data set does not
-            call a thing is a crowd and ignored.
-        with_mask: also give the masks; boxes alone are quicker to augment.
-        backend_args: of the storage that holds the PNGs.
+        num_things: labels below this number are things. If a segment has such a label, but the data
+            set does not mark it as a thing, it is a crowd and is ignored.
+        with_mask: also load the masks; boxes alone are faster to augment.
+        backend_args: arguments of the storage backend that reads the PNGs.
+
+    Raises:
+        ValueError: the data set gives no ``seg_map_path``.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class LoadPanopticSegments(BaseTransform):
     def transform(self, results: dict) -> dict:
         if results.get('seg_map_path') is None:
             raise ValueError(
-                'LoadPanopticSegments needs data_prefix=dict(seg=...) of the data set, got none; '
+                'LoadPanopticSegments needs data_prefix=dict(seg=...) in the data set, got none; '
                 'name the folder of the PNGs'
             )
         ids = read_segment_ids(results['seg_map_path'], self.backend_args)

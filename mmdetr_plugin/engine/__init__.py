@@ -1,4 +1,4 @@
-"""What a run does beside the model: hooks, the optimizer's wrapper, the command line."""
+"""Parts of a run other than the model: hooks, the optimizer's wrapper, the command line."""
 
 from . import hooks
 from .optim_wrapper import BFloat16OptimWrapper

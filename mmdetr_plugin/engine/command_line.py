@@ -1,4 +1,4 @@
-"""What `tools/train.py` and `tools/test.py` have in common."""
+"""Command-line arguments and set-up shared by `tools/train.py`, `tools/test.py` and other tools."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRECISIONS = ('fp16', 'bf16')
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that training and testing share, named as mmdet names them."""
+    """A parser with the arguments that training and testing share, with mmdet's names."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='folder for logs and results (work_dirs/<config name>)')
@@ -57,7 +57,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def spell_out_amp(argv: Sequence[str]) -> list[str]:
-    """`--amp` takes a precision but may stand alone; argparse would let it swallow the config."""
+    """Write `--amp` without a precision as `--amp=auto`, so that argparse does not take the config."""
     spelled = []
     for word, following in zip(argv, [*argv[1:], '']):
         bare = word == '--amp' and following not in PRECISIONS
@@ -66,7 +66,7 @@ def spell_out_amp(argv: Sequence[str]) -> list[str]:
 
 
 def load_config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:
-    """The config with the shared arguments put in; ends the program if there is no such file."""
+    """Read the config and apply the shared arguments; ends the program if the file is missing."""
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(parser, args.config, args.cfg_options)
@@ -78,7 +78,7 @@ def load_config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Co
 def read_config(
     parser: argparse.ArgumentParser, config: str, options: dict[str, Any] | None = None
 ) -> Config:
-    """The config in a file, with values replaced; ends the program if there is no such file."""
+    """Read a config and replace values; ends the program if the file is missing."""
     path = Path(config)
     if not path.is_file():
         near = difflib.get_close_matches(path.stem, _known_configs(path), n=3)
@@ -95,9 +95,9 @@ def _known_configs(path: Path) -> list[str]:
 
 
 def set_resume(parser: argparse.ArgumentParser, cfg: Config, checkpoint: str) -> None:
-    """Go on from a checkpoint, or with `auto` from the latest one of the work dir, if any.
+    """Resume from a checkpoint, or with `auto` from the latest one in the work dir, if any.
 
-    Ends the program if the file is damaged or none to go on from; `auto` takes the next whole one.
+    `auto` skips damaged files. Ends the program if a named file is damaged or cannot be resumed.
     """
     cfg.resume = True
     try:
@@ -111,17 +111,17 @@ def set_resume(parser: argparse.ArgumentParser, cfg: Config, checkpoint: str) ->
         parser.error(str(error))
     for fault in faults:
         print_log(f'Not resumed from: {fault}', 'current', logging.WARNING)
-    if latest is None:  # start, from the weights of load_from if there are any
+    if latest is None:  # start from the beginning, with the weights of load_from if given
         cfg.resume = False
     else:
         cfg.load_from = str(latest)
 
 
 def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> Runner:
-    """The runner of a config, its processes connected where MMEngine cannot do it by itself.
+    """Build the runner of a config; on CPUs, also connect its processes, which MMEngine cannot.
 
-    Ends the program if the data sets of ``splits`` are not there, or not what the config says, or
-    if the checkpoint cannot be read.
+    Ends the program if a data set of ``splits`` is missing or disagrees with the config, or if the
+    checkpoint cannot be read.
     """
     try:
         check_presence(cfg, splits)
@@ -136,14 +136,14 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
 
 
 def _check_weights(cfg: Config) -> None:
-    """Raise for a file that `load_from` names and torch, in words of its own, would not read."""
+    """Raise a readable error if `load_from` names a local file that cannot be loaded."""
     file = cfg.get('load_from')
     if file and '://' not in file and not cfg.get('resume'):
         read_checkpoint(Path(file).expanduser())
 
 
 def _connect_cpu_processes(cfg: Config) -> None:
-    """MMEngine's launcher selects a CUDA device, and its model wrapper names one."""
+    """Do what MMEngine's launcher and model wrapper do, but without a CUDA device."""
     torch.distributed.init_process_group('gloo')
     wrapper = cfg.get('model_wrapper_cfg') or {
         'type': 'MMDistributedDataParallel',
@@ -154,14 +154,14 @@ def _connect_cpu_processes(cfg: Config) -> None:
 
 
 def disconnect_processes() -> None:
-    """Leave a distributed run together: threads of a connection that is open at exit abort it."""
+    """Close the connection of all processes; if it is open at exit, its threads abort the run."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) -> None:
-    """Train under autocast: `fp16`, `bf16`, or `auto` for what the device is good at."""
+    """Train under autocast: `fp16`, `bf16`, or `auto` (fp16 on a GPU, bf16 elsewhere)."""
     gpu = torch.cuda.is_available()
     if precision == 'auto':
         precision = 'fp16' if gpu else 'bf16'
@@ -175,9 +175,9 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
 
 
 def scale_learning_rate(parser: argparse.ArgumentParser, runner: Runner) -> None:
-    """Scale the learning rate, before training, by the root of the actual over the tuned batch.
+    """Multiply the learning rate by sqrt(actual batch / batch that the config was tuned for).
 
-    MMEngine's own scaling is proportional, which suits SGD, and leaves accumulation out.
+    MMEngine's own scaling is proportional to the batch, which suits SGD, and ignores accumulation.
     """
     tuned = (runner.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if tuned is None:
@@ -193,4 +193,4 @@ def scale_learning_rate(parser: argparse.ArgumentParser, runner: Runner) -> None
         'current',
     )
     optimizer['lr'] = rate
-    runner.cfg.auto_scale_lr.base_batch_size = total  # what the rate is now for
+    runner.cfg.auto_scale_lr.base_batch_size = total  # the rate now fits this batch size

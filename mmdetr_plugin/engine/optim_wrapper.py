@@ -15,10 +15,10 @@ from ..registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast.
+    """Runs the forward pass under bfloat16 autocast, on the CPU too.
 
-    MMEngine's `AmpOptimWrapper` works on accelerators only. bfloat16 has the range of float32, so
-    it needs no loss scaling and thus nothing of a particular device.
+    MMEngine's `AmpOptimWrapper` works on accelerators only. bfloat16 has the range of float32, so it
+    needs no loss scaling.
     """
 
     @contextmanager

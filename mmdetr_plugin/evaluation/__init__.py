@@ -1,4 +1,4 @@
-"""Metrics."""
+"""Metrics for panoptic models."""
 
 from .panoptic import PanopticMetric
 from .things import ThingMetric

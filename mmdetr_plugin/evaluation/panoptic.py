@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al., CVPR 2019) over torchmetrics, without panopticapi."""
+"""Panoptic quality (Kirillov et al., CVPR 2019), computed by torchmetrics, without panopticapi."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ GROUPS = {'': 'All', '_th': 'Things', '_st': 'Stuff'}
 class PanopticMetric(BaseMetric):
     """PQ, SQ and RQ in percent, of all classes, of things (``_th``) and of stuff (``_st``).
 
-    Classes that are neither in the ground truth nor predicted do not count. Equal to the official
-    implementation, crowd and void included (:func:`without_crowd`).
+    Classes that are neither in the ground truth nor predicted do not count. The results equal those
+    of the official implementation, including its rules for crowds and void
+    (:func:`without_crowd`).
 
     Args:
         ann_file: panoptic annotations in COCO's format.
         seg_prefix: folder of their PNGs.
-        classwise: also give the three numbers of each class, as ``PQ/name``.
-        backend_args: of the storage that holds both.
+        classwise: also return the three numbers of each class, as ``PQ/name``.
+        backend_args: arguments of the storage backend that reads both.
         collect_device, prefix: as in mmengine's BaseMetric.
+
+    Raises:
+        ImportError: torchmetrics is not installed.
     """
 
     default_prefix = 'coco_panoptic'
@@ -49,24 +53,24 @@ class PanopticMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        panoptic_quality()  # a missing package is told before an epoch of training
+        panoptic_quality()  # fails here, not after an epoch, if torchmetrics is missing
         content = load(ann_file, backend_args=backend_args)
         self.annotations = {a['image_id']: a for a in content['annotations']}
         self.categories = content['categories']
         self.seg_prefix, self.classwise, self.backend_args = seg_prefix, classwise, backend_args
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count matches of one batch.
+        """Match the segments of one batch and count them.
 
         Raises:
-            ValueError: a sample has no panoptic prediction, or one of another size.
+            ValueError: a sample has no panoptic prediction, or its size is not that of the PNG.
         """
         labels = {c['id']: i for i, c in enumerate(self._scored())}
         for sample in data_samples:
             if 'pred_panoptic_seg' not in sample:
                 raise ValueError(
-                    'PanopticMetric needs pred_panoptic_seg, got a prediction without; give the '
-                    'model a mask_head and a panoptic post-processing (PanopticArgmax)'
+                    'PanopticMetric needs pred_panoptic_seg, got a prediction without it; give '
+                    'the model a mask_head and a panoptic post-processing (PanopticArgmax)'
                 )
             predicted = sample['pred_panoptic_seg']['sem_seg'][0].long()
             annotation = self.annotations[sample['img_id']]
@@ -87,7 +91,8 @@ class PanopticMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[str, Tensor]]) -> dict[str, float]:
         categories = self._scored()
         quality = panoptic_quality(len(categories))
-        quality.update(*torch.zeros(2, 0, 1, 2, dtype=torch.long))  # no image: it wants one call
+        # No image: torchmetrics needs one call of update before the results are merged.
+        quality.update(*torch.zeros(2, 0, 1, 2, dtype=torch.long))
         for result in results:
             quality.merge_state(result)
         scores = 100 * quality.compute()[:-1].numpy()  # (C, 3) PQ, SQ, RQ
@@ -105,15 +110,19 @@ class PanopticMetric(BaseMetric):
         return metrics
 
     def _scored(self) -> list[dict]:
-        """Categories in the order of the labels: mmdet numbers those of the data set's classes."""
+        """The categories among the data set's classes, in the order of their labels."""
         classes = set(self.dataset_meta['classes'])
         return [c for c in self.categories if c['name'] in classes]
 
 
 def panoptic_quality(num_classes: int = 1) -> Any:
-    """torchmetrics' metric of ``num_classes`` classes and one more that is left out of the result.
+    """torchmetrics' metric for ``num_classes`` classes and one extra class that is not reported.
 
-    All are things to it: it would join the segments of a stuff class, the official metric does not.
+    All classes are passed as things: torchmetrics would merge the segments of a stuff class, which
+    the official metric does not do.
+
+    Raises:
+        ImportError: torchmetrics is not installed.
     """
     try:
         from torchmetrics.detection import PanopticQuality
@@ -134,31 +143,40 @@ def panoptic_quality(num_classes: int = 1) -> Any:
 def without_crowd(
     predicted: Tensor, ids: Tensor, segments: Sequence[Mapping[str, Any]], num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Both maps as (label, instance) pairs (H, W, 2) that leave torchmetrics no rule of its own.
+    """Rewrite both maps so that torchmetrics follows the official rules for crowds and void.
 
-    Officially (Kirillov et al., section 4, and panopticapi) a crowd is neither matched nor missed,
-    but its pixels belong to the union of what lies on it; an unmatched segment does not count if
-    more than half of it is void or a crowd of its class; pixels without a prediction are no part of
-    any segment. torchmetrics knows no crowds, and takes objects where nothing was predicted for
-    void. So crowds, such segments and missing predictions become segments of one more class,
-    ``num_classes``, and the ground truth's void a label beyond, which torchmetrics takes for void.
+    The official rules (Kirillov et al., section 4, and panopticapi):
+
+    * A crowd is neither matched nor missed, but its pixels belong to the union of a prediction that
+      overlaps it.
+    * An unmatched prediction does not count if more than half of it is void or a crowd of its class.
+    * Pixels without a prediction belong to no segment.
+
+    torchmetrics has no crowds, and treats objects where nothing was predicted as void. Here crowds,
+    predictions that do not count, and pixels without a prediction become segments of the extra class
+    ``num_classes``. Void in the ground truth gets the label ``num_classes`` + 1, which torchmetrics
+    treats as void.
 
     Args:
-        predicted: (H, W), label + INSTANCE_OFFSET * instance; labels >= num_classes are no segment.
-        ids: (H, W) segment ids; 0 is void.
-        segments: the described ids, with ``id``, ``label`` (None: not scored) and ``iscrowd``.
+        predicted: (H, W), label + INSTANCE_OFFSET * instance; labels >= num_classes mean no segment.
+        ids: (H, W) segment ids of the ground truth; 0 means void.
+        segments: a record for each id, with ``id``, ``label`` (None: not scored) and ``iscrowd``.
+        num_classes: number of classes that are scored.
+
+    Returns:
+        Prediction and ground truth as (label, instance) pairs, (H, W, 2) each.
     """
     other, void = num_classes, num_classes + 1
     numbers, places = predicted.unique(return_inverse=True)
     known = torch.tensor([0, *(s['id'] for s in segments)], device=ids.device)
-    # Row 0 is void, the last one what the file does not describe: neither a segment nor void.
+    # Row 0 is void. The last row is for ids without a record: they are neither segment nor void.
     match = ids.flatten()[:, None] == known
     rows = torch.where(match.any(1), match.int().argmax(1), len(known)).view_as(ids)
 
     label = (numbers % INSTANCE_OFFSET).clamp(max=other)
     crowd = torch.tensor([False, *(bool(s.get('iscrowd', 0)) for s in segments), False])
-    truth = [other if s['label'] is None else s['label'] for s in segments]
-    truth = torch.tensor([void, *truth, other])
+    scored = [other if s['label'] is None else s['label'] for s in segments]
+    truth = torch.tensor([void, *scored, other])
     crowd, truth = crowd.to(ids.device), truth.to(ids.device)
 
     count = (places * len(truth) + rows).flatten().bincount(minlength=len(numbers) * len(truth))
@@ -179,7 +197,7 @@ def without_crowd(
 
 
 def table(metrics: Mapping[str, float]) -> str:
-    """A row per group, and per class where there are such."""
+    """A text table with a row for each group and, if ``metrics`` has them, for each class."""
     names = ('PQ', 'SQ', 'RQ')
     rows = [[title, *(metrics[n + suffix] for n in names)] for suffix, title in GROUPS.items()]
     for key in metrics:

@@ -1,4 +1,4 @@
-"""Boxes and instance masks of a model that also finds stuff."""
+"""Scores the boxes and instance masks of a model that also predicts stuff."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class ThingMetric(CocoMetric):
-    """mmdet's CocoMetric on an annotation file that lacks some of the model's classes.
+    """mmdet's CocoMetric for an annotation file that lacks some of the model's classes.
 
-    Panoptic models are scored on COCO's instances, which are things alone. What they find of other
-    classes is left out, as pycocotools does.
+    Panoptic models are scored on COCO's instances, which are things only. Predictions of other
+    classes are left out, as pycocotools does it.
     """
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         if self._coco_api is None:
             raise ValueError(
-                'ThingMetric needs ann_file, whose classes decide what is scored, got none; name '
-                'the annotations of the instances'
+                'ThingMetric needs ann_file, got none; name the instance annotations, whose classes '
+                'decide what is scored'
             )
         known = {category['name'] for category in self._coco_api.dataset['categories']}
-        index, number = [], 0  # among the classes that are scored; -1 for others
+        index, number = [], 0  # index of each class among the scored ones; -1: not scored
         for name in self.dataset_meta['classes']:
             index.append(number if name in known else -1)
             number += name in known

@@ -1,4 +1,4 @@
-"""Necks (slot S1)."""
+"""Necks."""
 
 from .encoder_neck import EncoderNeck
 

@@ -19,26 +19,30 @@ POSITION = {'type': 'SinePosition', 'offset': -0.5}
 
 @MODELS.register_module()
 class EncoderNeck(BaseModule):
-    """Projections, position codes and encoder layers: maps in, as many maps of one width out.
+    """Projections, position codes and encoder layers: maps in, maps of one width out.
 
-    By default the encoder of Deformable DETR. The finest maps can be left out of it: each is then
-    added to the next coarser one, enlarged, and smoothed by a convolution, as in FPN.
+    The default is the encoder of Deformable DETR. The finest maps can bypass the encoder: the next
+    coarser output is then enlarged and added to such a map, and a convolution smooths the sum, as in
+    FPN.
 
-    A neck is not told how much of a map is padding: cells of padding are attended to and positions
-    are relative to the padded image, where in a DETR they are not.
+    A neck does not know which cells are padding. It attends to padding, and positions are relative to
+    the padded image; a DETR masks padding.
 
     Args:
-        in_channels: of the backbone's maps.
-        out_channels: of every map that is given on.
-        num_outs: number of maps that are given on; those beyond the backbone's are made by
-            convolutions of stride 2.
-        start_level: the first map of the backbone that is read, as in FPN.
-        num_fine: maps, the finest ones, that do not enter the encoder.
-        num_layers: encoder layers.
+        in_channels: channels of the backbone's maps.
+        out_channels: channels of every output map.
+        num_outs: number of output maps. If it exceeds the number of the backbone's maps, convolutions
+            of stride 2 make the others.
+        start_level: index of the first backbone map that is used, as in FPN.
+        num_fine: number of maps, the finest ones, that bypass the encoder.
+        num_layers: number of encoder layers.
         layer: config of an encoder layer; None = deformable attention, hidden width 1024.
-        position: slot S2.
-        norm_cfg: norm after every convolution.
-        dropout: of the encoder.
+        position: config of the position codes of the maps.
+        norm_cfg: config of the norm after every convolution.
+        dropout: dropout of the encoder.
+
+    Raises:
+        ValueError: ``num_outs``, ``start_level`` and ``num_fine`` do not fit the backbone's maps.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class EncoderNeck(BaseModule):
         self.encoder = build_slot(MODELS, encoder, 'neck.encoder', **shared)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(B, c, h, w) per map of the backbone -> (B, C, h, w) per map, fine to coarse."""
+        """(B, c, h, w) for each backbone map -> (B, C, h, w) for each output map, fine to coarse."""
         levels = levels[self.start_level :]
         maps = self.projection(levels[len(self.lateral) :])
         canvas = (int(maps[0].shape[-2]), int(maps[0].shape[-1]))

@@ -1,1 +1,1 @@
-"""Tensor maths without any OpenMMLab import."""
+"""Tensor operations that import nothing from OpenMMLab."""

@@ -1,4 +1,4 @@
-"""Bipartite matching on the host, for all layers and images of a step."""
+"""Bipartite matching on the CPU, for all layers and images of a training step."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ from scipy.optimize import linear_sum_assignment
 
 @dataclass(frozen=True)
 class Assignment:
-    """Pairs of L layers over a batch of B images, M pairs a layer, ordered by image, then by query.
+    """The matched pairs of L layers and B images, M pairs per layer, ordered by image and query.
 
-    M is the same in every layer: each image has min(queries, objects) pairs.
+    M is the same in every layer because each image has min(queries, objects) pairs.
     """
 
     query: np.ndarray  # (L, M) image * N + query
     target: np.ndarray  # (L, M) image * T + object
-    counts: tuple[int, ...]  # pairs of each image
-    nonfinite: tuple[tuple[int, int], ...]  # (layer, image) whose costs held NaN or infinity
+    counts: tuple[int, ...]  # number of pairs of each image
+    nonfinite: tuple[tuple[int, int], ...]  # (layer, image) where a cost was NaN or infinite
 
 
 def solve(costs: np.ndarray, usable: np.ndarray) -> Assignment:
     """Match queries and objects at the least total cost, with scipy's ``linear_sum_assignment``.
 
-    A query whose cost is not finite is given an object only if the finite ones do not suffice.
+    A query with a cost that is not finite gets an object only if there are too few other queries.
 
     Args:
-        costs: (L, B, N, T), of any float type.
-        usable: (B, T), False for padding and for objects to be ignored.
+        costs: (L, B, N, T) for N queries and T objects, any float type.
+        usable: (B, T) bool, False for padding and for objects that are ignored.
     """
     num_layers, _, num_queries, num_targets = costs.shape
     objects = [np.flatnonzero(row) for row in usable]
@@ -52,7 +52,7 @@ def solve(costs: np.ndarray, usable: np.ndarray) -> Assignment:
 
 
 def replace_nonfinite(cost: np.ndarray) -> np.ndarray:
-    """Put the largest finite entry + 1 for NaN and infinity; without a finite entry all are 0."""
+    """Replace NaN and infinity by the largest finite entry + 1, or by 0 if no entry is finite."""
     finite = np.isfinite(cost)
     worst = cost[finite].astype(np.float64).max() if finite.any() else -1.0
     return np.where(finite, cost.astype(np.float64), worst + 1)

@@ -1,9 +1,10 @@
-"""Attention whose weights are dropped in training, without keeping them, on the CPU.
+"""Attention with dropout on the CPU that does not keep the attention weights.
 
-torch's fused kernel for the CPU takes no dropout: it then makes all weights, draws a random number
-for each, and keeps three tensors of their size for the backward pass. Here both passes go by blocks
-of queries that stay in the cache (Rabe and Staats, "Self-attention does not need O(n^2) memory",
-arXiv:2112.05682); the backward pass makes the weights and the random bits of a block anew.
+torch's fused kernel for the CPU does not support dropout. With dropout torch computes all weights,
+draws a random number for each, and keeps three tensors of that size for the backward pass. Here both
+passes work on blocks of queries that stay in the cache (Rabe and Staats, "Self-attention does not
+need O(n^2) memory", arXiv:2112.05682). The backward pass computes the weights and random bits of a
+block again.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch.autograd.function import once_differentiable
 from .dropout import draw_seed, fast_dropout, kept, kept_share
 
 BLOCK = 2**20
-"""Weights of a block: 4 MiB in single precision."""
+"""Attention weights in a block: 4 MiB in single precision."""
 
 
 def takes_blocks(q: Tensor, mask: Tensor | None, dropout: float) -> bool:
-    """Whether :func:`attend_blocks` is for this call; else it is torch's to compute."""
+    """Whether :func:`attend_blocks` can compute this call; if not, torch's own function must."""
     learned = mask is not None and mask.requires_grad
-    single = q.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled('cpu')
-    return 0 < kept_share(dropout) < 1 and fast_dropout(q) and single and not learned
+    full = q.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled('cpu')
+    return 0 < kept_share(dropout) < 1 and fast_dropout(q) and full and not learned
 
 
 def attend_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
@@ -35,9 +36,9 @@ def attend_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout:
         q: (B, heads, N, D).
         k: (B, heads, S, D).
         v: (B, heads, S, E).
-        mask: broadcastable to (B, heads, N, S); bool (True = attend) or added to the scores. Every
-            query attends to something.
-        dropout: share of weights dropped.
+        mask: broadcastable to (B, heads, N, S); bool (True = attend), or floats that are added to
+            the scores. Every query must attend to at least one key.
+        dropout: probability of dropping a weight.
 
     Returns:
         (B, heads, N, E).
@@ -70,7 +71,8 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out = ctx.saved_tensors
         grad = grad.flatten(0, 1)
-        inner = (grad * out).sum(-1, keepdim=True)  # of weights and their gradients, by rows
+        # For each query, the sum over keys of weight times gradient of the weight.
+        inner = (grad * out).sum(-1, keepdim=True)
         grad = grad / kept_share(ctx.dropout)
         grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
         for rows, weights, keep in _blocks(ctx, q, k):
@@ -84,7 +86,7 @@ class _Blocks(torch.autograd.Function):
 
 
 def _blocks(ctx: Any, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows, softmax weights (B * heads, rows, S) and what of them is kept, block by block."""
+    """Yield per block: its rows, softmax weights (B * heads, rows, S), 1 / 0 = kept / dropped."""
     number, keys = q.shape[1], k.shape[1]
     mask = ctx.mask
     if mask is not None:
@@ -96,11 +98,10 @@ def _blocks(ctx: Any, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor, Ten
         if mask is not None:
             part = mask if mask.shape[2] == 1 else mask[:, :, rows]
             heads = scores.unflatten(0, ctx.lead)
-            _ = (
+            if part.dtype == torch.bool:
                 heads.masked_fill_(~part, -torch.inf)
-                if part.dtype == torch.bool
-                else heads.add_(part)
-            )
+            else:
+                heads.add_(part)
         weights = torch.softmax(scores, -1, out=scores)
         keep = kept(weights.shape, ctx.dropout, (ctx.seed + start) % 2**63).to(weights.dtype)
         yield rows, weights, keep

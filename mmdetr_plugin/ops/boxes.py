@@ -46,8 +46,8 @@ def elementwise_giou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor
     return _giou(boxes1.unbind(-1), boxes2.unbind(-1), eps)
 
 
-# Coordinates travel as four separate tensors: no temporary has a trailing dimension of 2 or 4,
-# which is what makes these fast for (layers, images, queries, objects).
+# Coordinates are passed as four separate tensors, so no temporary has a last dimension of 2 or 4.
+# This makes the functions fast for (layers, images, queries, objects).
 _Corners = tuple[Tensor, ...]
 
 
@@ -76,5 +76,5 @@ def _giou(box1: _Corners, box2: _Corners, eps: float) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor, eps: float) -> Tensor:
-    # The clamp changes nothing but 0 / 0, which two boxes without an area would give.
+    # The clamp matters only for 0 / 0, which two boxes without an area would give.
     return part / (whole + eps).clamp(min=torch.finfo(whole.dtype).tiny)

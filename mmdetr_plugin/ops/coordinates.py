@@ -1,4 +1,4 @@
-"""Coordinates between 0..1 and logit space, and their sine codes."""
+"""Conversion of coordinates between 0..1 and logit space, and their sine codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """log(x / (1 - x)) with numerator and denominator kept at or above ``eps``."""
+    """log(x / (1 - x)), numerator and denominator clamped to at least ``eps``."""
     x = x.clamp(0, 1)
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
 
@@ -43,7 +43,7 @@ def sine_point_code(
 
     Args:
         points: (..., 2 | 4) as (x, y) or (cx, cy, w, h) in 0..1.
-        order: the order of the blocks; the family codes y before x nearly everywhere.
+        order: the order of the blocks; nearly all DETR variants put y before x.
 
     Returns:
         (..., D * num_feats) for D coordinates.
@@ -54,9 +54,9 @@ def sine_point_code(
 
 
 def stretch(points: Tensor, *factors: float) -> Tensor:
-    """(..., D) times a number for each of the D coordinates.
+    """(..., D) multiplied by one number for each of the D coordinates.
 
-    A tensor made of those numbers, or an index made of a list, is copied from the host: a GPU is waited
-    for, and a CUDA graph cannot capture it.
+    A tensor made of these numbers would be copied from the host: the program would wait for the GPU,
+    and a CUDA graph could not capture the copy.
     """
     return torch.stack([x * f for x, f in zip(points.unbind(-1), factors, strict=True)], -1)

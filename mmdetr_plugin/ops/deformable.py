@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention (Deformable DETR, eq. 3) behind one function."""
+"""Multi-scale deformable attention (Deformable DETR, eq. 3): one function for all backends."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .deformable_cuda import has_deformops, has_mmcv, sample_deformops, sample_mmcv
-from .deformable_layout import Shapes, level_layout, single
+from .deformable_levels import Shapes, level_tables, match_precision
 from .precision import no_autocast
 
 __all__ = ['BACKENDS', 'Shapes', 'check_backend', 'choose_backend', 'deformable_attention']
-__all__ += ['has_numba', 'level_layout', 'sample_grid']
+__all__ += ['has_numba', 'level_tables', 'sample_grid']
 
 NUMBA = importlib.util.find_spec('numba')
 WIDEST = 128
-"""Numbers of a head beyond which the compiled loops run out of registers."""
+"""Largest width of a head for the compiled loops: beyond it they run out of registers."""
 FROM_DEFORMOPS = frozenset({torch.float16, torch.bfloat16})
-"""Where deformops goes before mmcv's op. mmcv's takes places no finer than the values, so in 16 bits
-it runs on copies in 32; deformops reads 16-bit values beside 32-bit places, which its paper (TMLR
-2026) measures at 12 % of the memory. In 32 bits nobody has measured the two against each other for
-this package, so there mmcv's op, the published one, stays first."""
+"""Precisions in which deformops is preferred to mmcv's op. mmcv's op needs values and locations in one
+precision, so 16-bit values are copied to 32 bits first. deformops reads 16-bit values together with
+32-bit locations, which takes 12 % of the memory according to its paper (TMLR 2026). In 32 bits the two
+have not been compared for this package, so mmcv's op, the published one, comes first."""
 
 
 def deformable_attention(
@@ -33,22 +33,23 @@ def deformable_attention(
     weights: Tensor,
     backend: str | None = None,
 ) -> Tensor:
-    """Weighted sum of values read by bilinear interpolation; zero outside a map.
+    """Weighted sum of values read by bilinear interpolation; values outside a map are zero.
 
-    Places stay in single precision whatever the values are in: in 16 bits they lose whole pixels.
+    The locations are kept in single precision whatever the dtype of the values: in 16 bits they would
+    be wrong by whole pixels.
 
     Args:
-        value: (B, S, heads, D), the levels joined.
-        shapes: ``(H, W)`` of every level, python integers.
+        value: (B, S, heads, D), the tokens of all levels one after the other.
+        shapes: ``(H, W)`` of every level, as Python integers.
         locations: (B, N, heads, L, P, 2), (x, y) in the unit square of each level.
         weights: (B, N, heads, L, P).
-        backend: a key of :data:`BACKENDS`; None chooses.
+        backend: a key of :data:`BACKENDS`; None = the fastest that can run here.
 
     Returns:
         (B, N, heads * D) in the dtype of ``value``.
 
     Raises:
-        ValueError: there is no such backend, or it cannot run here.
+        ValueError: the backend does not exist or cannot run here.
     """
     if backend is None:
         backend = choose_backend(value)
@@ -59,8 +60,8 @@ def deformable_attention(
 
 
 def choose_backend(value: Tensor) -> str:
-    """The fastest backend that takes ``value``: a key of :data:`BACKENDS`."""
-    # A graph that leaves this process must not name our operators or an optional library's.
+    """The key in :data:`BACKENDS` of the fastest backend that can process ``value``."""
+    # An exported graph must not contain our operators or those of an optional library.
     exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
     if torch.jit.is_tracing() or exporting():
         return 'grid'
@@ -73,10 +74,11 @@ def choose_backend(value: Tensor) -> str:
 
 
 def check_backend(name: str, device: torch.device | None = None) -> None:
-    """Refuse what is not a key of :data:`BACKENDS` or, with ``device``, cannot run there.
+    """Check the name of a backend and, if ``device`` is given, that the backend can run there.
 
     Raises:
-        ValueError: so it is.
+        ValueError: ``name`` is not a key of :data:`BACKENDS`, the backend is not installed, or it
+            does not run on ``device``.
     """
     if name not in BACKENDS:
         raise ValueError(f'backend must be one of {sorted(BACKENDS)}, got {name!r}; change it')
@@ -84,11 +86,13 @@ def check_backend(name: str, device: torch.device | None = None) -> None:
         return
     kind, available, hint = NEEDS[name]
     if not available():
-        raise ValueError(f'backend {name!r} must be installed, got none; {hint}, or leave it out')
+        raise ValueError(
+            f'backend {name!r} must be installed, but is not; {hint}, or leave the backend out'
+        )
     if kind not in (None, device.type):
         raise ValueError(
             f'backend {name!r} must be given tensors on {kind}, got {device}; move them, or leave '
-            'the backend out'
+            'the backend out so that one is chosen'
         )
 
 
@@ -98,8 +102,8 @@ def has_numba() -> bool:
 
 
 def sample_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """The same by :func:`torch.nn.functional.grid_sample`, on any device and in any precision."""
-    value, locations, weights = single(value, locations, weights)
+    """Deformable attention by :func:`torch.nn.functional.grid_sample`; works on any device."""
+    value, locations, weights = match_precision(value, locations, weights)
     batch, _, heads, width = value.shape
     queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B * heads, N, L, P, 2)
@@ -136,4 +140,4 @@ NEEDS: dict[str, tuple[str | None, Callable[[], bool], str]] = {
     'mmcv': ('cuda', has_mmcv, 'install an mmcv that was built for CUDA'),
     'deformops': (None, has_deformops, "pip install 'mmdetr_plugin[cuda-fast]'"),
 }
-"""Device that a backend is bound to, whether it is installed, what installs it."""
+"""For each backend: the device it needs (None = any), whether it is installed, how to install it."""

@@ -1,4 +1,4 @@
-"""Deformable attention on the CPU: threads, memory and gradients around the compiled loops."""
+"""Deformable attention on the CPU: threads, memory and gradients for the compiled loops."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ import torch
 from torch import Tensor
 
 from . import deformable_kernels as kernels
-from .deformable_layout import Shapes, single
+from .deformable_levels import Shapes, match_precision
 from .operators import sampling_operator
 
 SMALL = 30_000
-"""Samples below which a second thread costs more than it saves."""
+"""Number of samples below which a second thread costs more time than it saves."""
 
 
 def sample_compiled(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """As :func:`mmdetr_plugin.ops.deformable.sample_grid`, on the CPU, in 32 or 64 bits."""
-    value, locations, weights = single(value, locations, weights)
+    """The compiled form of :func:`mmdetr_plugin.ops.deformable.sample_grid`, in 32 or 64 bits."""
+    value, locations, weights = match_precision(value, locations, weights)
     batch, _, heads, depth = value.shape
-    # The rows of a head side by side: from (B, S, heads, D) each would be a memory page away.
+    # The rows of one head must be contiguous: in (B, S, heads, D) each would be a memory page away.
     spare = value.new_zeros(batch, heads, len(shapes), depth)
     rows = torch.cat((value.transpose(1, 2), spare), 2)
-    places = locations.contiguous(), weights.contiguous()
-    return _sample(rows, *places, list(itertools.chain(*shapes)))
+    sizes = list(itertools.chain(*shapes))
+    return _sample(rows, locations.contiguous(), weights.contiguous(), sizes)
 
 
-def _forward(rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
+def _forward(rows: Tensor, locations: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
     batch, queries, heads = weights.shape[:3]
     out = rows.new_empty(batch, queries, heads * rows.shape[-1])
     units = batch * heads * -(-queries // kernels.BLOCK)
-    common = _common(rows, places, weights, sizes)
+    common = _common(rows, locations, weights, sizes)
     _run(kernels.forward, units, weights.numel(), *common, _flat(out))
     return out
 
 
 def _backward(
-    grad: Tensor, rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]
+    grad: Tensor, rows: Tensor, locations: Tensor, weights: Tensor, sizes: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grads = torch.zeros_like(rows), torch.empty_like(places), torch.empty_like(weights)
+    grads = torch.zeros_like(rows), torch.empty_like(locations), torch.empty_like(weights)
     batch, _, heads, levels = weights.shape[:4]
     parts = 1 if batch * heads >= torch.get_num_threads() else levels
-    common = _common(rows, places, weights, sizes)
+    common = _common(rows, locations, weights, sizes)
     written = tuple(_flat(x) for x in grads)
     units = batch * heads * parts
     _run(kernels.backward, units, weights.numel(), parts, *common, _flat(grad), written)
@@ -56,12 +56,12 @@ def _backward(
 _sample = sampling_operator('deformable_attention_cpu', _forward, _backward)
 
 
-def _common(rows: Tensor, places: Tensor, weights: Tensor, sizes: list[int]) -> tuple:
+def _common(rows: Tensor, locations: Tensor, weights: Tensor, sizes: list[int]) -> tuple:
     """The arguments that both loops take, from ``lanes`` to ``weights``."""
     _, queries, heads, levels, points = weights.shape
-    layout = queries, heads, rows.shape[2], levels * points
+    counts = queries, heads, rows.shape[2], levels * points
     maps = _maps(tuple(sizes), points, rows.dtype)
-    return (0.0,) * rows.shape[3], layout, maps, *(_flat(x) for x in (rows, places, weights))
+    return (0.0,) * rows.shape[3], counts, maps, *(_flat(x) for x in (rows, locations, weights))
 
 
 def _flat(x: Tensor) -> np.ndarray:
@@ -70,7 +70,7 @@ def _flat(x: Tensor) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _maps(sizes: tuple[int, ...], points: int, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
-    """What each of the L * P samples of a head looks up about its map."""
+    """For each of the L * P samples of a head: width, height, columns, first row and spare row."""
     heights, widths = np.array(sizes[::2]), np.array(sizes[1::2])
     ends = (heights * widths).cumsum()
     whole = widths, ends - heights * widths, ends[-1] + np.arange(len(ends))
@@ -80,12 +80,12 @@ def _maps(sizes: tuple[int, ...], points: int, dtype: torch.dtype) -> tuple[np.n
 
 
 def _run(kernel: Callable, units: int, samples: int, *args: object) -> None:
-    """All units of ``kernel``, shared out among as many threads as torch may use."""
+    """Run all units of ``kernel`` on at most as many threads as torch may use."""
     threads = min(torch.get_num_threads(), units, 1 + samples // SMALL)
-    if threads < 2:  # none: there are no queries
+    if threads < 2:  # 0 if there are no queries
         kernel(0, units, *args)
         return
-    step = -(-units // (4 * threads))  # more shares than threads: one may be held up
+    step = -(-units // (4 * threads))  # more portions than threads: a thread may be delayed
     starts = iter(range(0, units, step))
 
     def work() -> None:
@@ -100,5 +100,5 @@ def _run(kernel: Callable, units: int, samples: int, *args: object) -> None:
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads of this process: a fork inherits the object, not what runs in it."""
+    """Threads of this process: a forked process would inherit the pool without its threads."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix='deformable')

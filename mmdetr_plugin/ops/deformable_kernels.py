@@ -1,9 +1,9 @@
 """Deformable attention in compiled loops over registers (numba, the extra ``cpu``).
 
-What a head reads lies in rows of ``D`` numbers, its levels joined, one spare row of zeros a level
-behind them: a corner outside of its map reads (and writes) that row, so no loop branches. A row is
-one vector of the processor's, however many registers that takes; ``D`` reaches the compiler as the
-length of the tuple ``lanes``. One compilation serves one width and precision, kept on disk.
+The values of a head are stored as rows of ``D`` numbers: the tokens of all levels, then one spare row
+of zeros for each level. A corner outside its map reads and writes the spare row, so the loops need no
+branch. A row is loaded as one vector, in as many registers as that takes; the compiler gets ``D`` as
+the length of the tuple ``lanes``. Each width and precision is compiled once and cached on disk.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202, ANN204 - numba infers the types of what it compiles
@@ -17,20 +17,16 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-FAST = (
-    'contract',
-    'reassoc',
-    'nsz',
-)  # sums may be reordered; infinities and NaN stay what they are
+FAST = ('contract', 'reassoc', 'nsz')  # sums may be reordered; infinity and NaN are respected
 BLOCK = 64
-"""Queries of a unit of the forward pass: their samples of one head stay in the cache."""
+"""Queries in a unit of the forward pass: few enough for the samples of a head to stay in cache."""
 
 
 def compiled(function):
-    """``function`` compiled without the interpreter's lock, kept on disk where that is possible."""
+    """Compile ``function`` to run without Python's global lock; cache it on disk if possible."""
     try:
         return njit(nogil=True, fastmath=set(FAST), cache=True)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written to
+    except RuntimeError:  # neither the package's folder nor the user's cache is writable
         return njit(nogil=True, fastmath=set(FAST))(function)
 
 
@@ -38,7 +34,7 @@ def compiled(function):
 
 
 class Row(types.Type):
-    """``count`` numbers in registers."""
+    """A vector of ``count`` numbers."""
 
     def __init__(self, dtype, count):
         self.dtype, self.count = dtype, count
@@ -59,7 +55,7 @@ def _place_of(context, builder, array_type, array, index, row):
 
 @intrinsic
 def load(typing, array, index, lanes):
-    """The row that begins at ``array[index]``."""
+    """Read the row that begins at ``array[index]``."""
     row = Row(array.dtype, len(lanes))
 
     def generate(context, builder, signature, args):
@@ -72,7 +68,7 @@ def load(typing, array, index, lanes):
 
 @intrinsic
 def store(typing, array, index, row):
-    """Write ``row`` to where ``array[index]`` is."""
+    """Write ``row`` to the place that begins at ``array[index]``."""
 
     def generate(context, builder, signature, args):
         out = builder.store(args[2], _place_of(context, builder, array, *args[:2], row))
@@ -114,7 +110,7 @@ def dot(typing, a, b):
 
 @intrinsic
 def get(typing, array, index):
-    """``array[index]`` of a flat array, the index not below 0: no test stands in a loop's way."""
+    """``array[index]`` of a flat array, without numba's test for a negative index."""
 
     def generate(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
@@ -136,17 +132,17 @@ def put(typing, array, index, number):
 
 
 # ---- samples -------------------------------------------------------------------------------------
-# Arrays are flat and addressed by offsets: slices would be counted references, in the inmost loops.
+# Arrays are flat and addressed by offsets: slices would cost reference counting in the inner loops.
 
 
 @njit(inline='always')
-def _corners(first, maps, places, weights, at, index, share):
-    """Rows of the four corners of n samples and what each contributes.
+def _corners(first, maps, locations, weights, at, index, share):
+    """Find the rows of the four corners of n samples, and the share of each corner.
 
     Args:
-        first: of the samples of a head.
+        first: number of the first of the n samples within its head.
         maps: width, height, number of columns, first row and spare row for each sample of a head.
-        places: (..., 2), (x, y) in the unit square.
+        locations: (..., 2), (x, y) in the unit square.
         weights: (...).
         at: the first weight to read.
         index, share: (4, n), to be written.
@@ -155,20 +151,20 @@ def _corners(first, maps, places, weights, at, index, share):
     half, one, outside = np.float32(0.5), np.float32(1), np.float32(-2)
     for k in range(index.shape[1]):
         width, height = get(widths, first + k), get(heights, first + k)
-        x = get(places, 2 * (at + k)) * width - half
-        y = get(places, 2 * (at + k) + 1) * height - half
+        x = get(locations, 2 * (at + k)) * width - half
+        y = get(locations, 2 * (at + k) + 1) * height - half
         inside = (x > -1) & (y > -1) & (x < width) & (y < height)  # false for NaN
         x, y = x if inside else outside, y if inside else outside
         left, top = np.floor(x), np.floor(y)
         dx, dy = x - left, y - top
         step, spare = get(columns, first + k), get(spares, first + k)
         corner = get(starts, first + k) + np.int32(top) * step + np.int32(left)
-        above, below = top >= 0, inside & (top + one < height)
-        before, behind = left >= 0, left + one < width
-        index[0, k] = corner if above & before else spare
-        index[1, k] = corner + np.int32(1) if above & behind else spare
-        index[2, k] = corner + step if below & before else spare
-        index[3, k] = corner + step + np.int32(1) if below & behind else spare
+        top_in, bottom_in = top >= 0, inside & (top + one < height)
+        left_in, right_in = left >= 0, left + one < width
+        index[0, k] = corner if top_in & left_in else spare
+        index[1, k] = corner + np.int32(1) if top_in & right_in else spare
+        index[2, k] = corner + step if bottom_in & left_in else spare
+        index[3, k] = corner + step + np.int32(1) if bottom_in & right_in else spare
         weight = get(weights, at + k)
         upper, lower = weight * (one - dy), weight * dy
         share[0, k], share[1, k] = upper * (one - dx), upper * dx
@@ -176,14 +172,14 @@ def _corners(first, maps, places, weights, at, index, share):
 
 
 @njit(inline='always')
-def _gradients(first, maps, places, weights, at, dots, grad_places, grad_weights):
-    """Of places and weights, from the products ``dots`` (4, n) of corners and output gradient."""
+def _gradients(first, maps, locations, weights, at, dots, grad_locations, grad_weights):
+    """Gradients of locations and weights from ``dots`` (4, n), corner rows times output gradient."""
     widths, heights = maps[0], maps[1]
     half, one = np.float32(0.5), np.float32(1)
     for k in range(dots.shape[1]):
         width, height = get(widths, first + k), get(heights, first + k)
-        x = get(places, 2 * (at + k)) * width - half
-        y = get(places, 2 * (at + k) + 1) * height - half
+        x = get(locations, 2 * (at + k)) * width - half
+        y = get(locations, 2 * (at + k) + 1) * height - half
         inside = (x > -1) & (y > -1) & (x < width) & (y < height)
         x, y = x if inside else half, y if inside else half
         dx, dy = x - np.floor(x), y - np.floor(y)
@@ -191,24 +187,26 @@ def _gradients(first, maps, places, weights, at, dots, grad_places, grad_weights
         lower = dots[2, k] + (dots[3, k] - dots[2, k]) * dx
         across = (dots[1, k] - dots[0, k]) * (one - dy) + (dots[3, k] - dots[2, k]) * dy
         weight = get(weights, at + k)
-        put(grad_places, 2 * (at + k), across * weight * width)
-        put(grad_places, 2 * (at + k) + 1, (lower - upper) * weight * height)
+        put(grad_locations, 2 * (at + k), across * weight * width)
+        put(grad_locations, 2 * (at + k) + 1, (lower - upper) * weight * height)
         put(grad_weights, at + k, upper + (lower - upper) * dy)
 
 
 @compiled
-def forward(start, stop, lanes, layout, maps, rows, places, weights, out):
-    """Units ``start`` to ``stop`` of (image, head, :data:`BLOCK` queries).
+def forward(start, stop, lanes, counts, maps, rows, locations, weights, out):
+    """Compute units ``start`` to ``stop``; a unit is one image, one head and :data:`BLOCK` queries.
+
+    All arrays from ``rows`` on are passed flat, with one dimension.
 
     Args:
-        lanes: ``D`` numbers, of which only the count matters.
-        layout: numbers of queries and heads, and of rows and samples of a head.
+        lanes: a tuple of ``D`` numbers; only its length matters.
+        counts: number of queries, of heads, of rows per head and of samples per head.
         maps: as in :func:`_corners`.
-        rows: (B, heads, rows, D), and like all that follow in one dimension.
-        places, weights: (B, N, heads, samples, 2), (B, N, heads, samples).
-        out: (B, N, heads, D), to be written.
+        rows: (B, heads, rows, D).
+        locations, weights: (B, N, heads, samples, 2), (B, N, heads, samples).
+        out: (B, N, heads, D), written here.
     """
-    queries, heads, size, samples = layout
+    queries, heads, size, samples = counts
     depth, blocks = len(lanes), (queries + BLOCK - 1) // BLOCK
     index, share = np.empty((4, samples), np.int32), np.empty((4, samples), rows.dtype)
     zeros, unit_share = np.zeros(depth, rows.dtype), rows.dtype.type(1)
@@ -217,8 +215,9 @@ def forward(start, stop, lanes, layout, maps, rows, places, weights, out):
         base = pair * size
         for q in range(block * BLOCK, min((block + 1) * BLOCK, queries)):
             target = ((pair // heads) * queries + q) * heads + pair % heads
-            _corners(0, maps, places, weights, target * samples, index, share)
-            odd = even = load(zeros, 0, lanes)  # two sums: the next need not wait for the last
+            _corners(0, maps, locations, weights, target * samples, index, share)
+            # Two sums, so that an addition need not wait for the one before it.
+            odd = even = load(zeros, 0, lanes)
             for k in range(samples):
                 even = add_scaled(
                     even, load(rows, (base + index[0, k]) * depth, lanes), share[0, k]
@@ -232,17 +231,19 @@ def forward(start, stop, lanes, layout, maps, rows, places, weights, out):
 
 
 @compiled
-def backward(start, stop, parts, lanes, layout, maps, rows, places, weights, grad, grads):
-    """Units ``start`` to ``stop`` of (image, head, part of the samples); no two share a gradient.
+def backward(start, stop, parts, lanes, counts, maps, rows, locations, weights, grad, grads):
+    """Compute units ``start`` to ``stop``; a unit is one image, one head and one part of its samples.
+
+    No two units write to the same gradient.
 
     Args:
-        parts: the samples fall into so many equal parts, each of whole levels.
-        lanes, layout, maps, rows, places, weights: as in :func:`forward`.
-        grad: (B, N, heads, D).
-        grads: of rows (zeros), places and weights, to be written.
+        parts: number of equal parts into which the samples are divided, each of whole levels.
+        lanes, counts, maps, rows, locations, weights: as in :func:`forward`.
+        grad: gradient of the output, (B, N, heads, D).
+        grads: gradients of rows (zeros at first), locations and weights, written here.
     """
-    grad_rows, grad_places, grad_weights = grads
-    queries, heads, size, samples = layout
+    grad_rows, grad_locations, grad_weights = grads
+    queries, heads, size, samples = counts
     depth, count = len(lanes), samples // parts
     index, share = np.empty((4, count), np.int32), np.empty((4, count), rows.dtype)
     dots = np.empty((4, count), rows.dtype)
@@ -252,7 +253,7 @@ def backward(start, stop, parts, lanes, layout, maps, rows, places, weights, gra
         for q in range(queries):
             source = ((pair // heads) * queries + q) * heads + pair % heads
             at = source * samples + first
-            _corners(first, maps, places, weights, at, index, share)
+            _corners(first, maps, locations, weights, at, index, share)
             g = load(grad, source * depth, lanes)
             for k in range(count):
                 for corner in range(4):
@@ -260,4 +261,4 @@ def backward(start, stop, parts, lanes, layout, maps, rows, places, weights, gra
                     dots[corner, k] = dot(load(rows, row, lanes), g)
                     changed = add_scaled(load(grad_rows, row, lanes), g, share[corner, k])
                     store(grad_rows, row, changed)
-            _gradients(first, maps, places, weights, at, dots, grad_places, grad_weights)
+            _gradients(first, maps, locations, weights, at, dots, grad_locations, grad_weights)

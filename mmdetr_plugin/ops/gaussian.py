@@ -10,8 +10,8 @@ def log_gaussian(centres: Tensor, steepness: Tensor, shape: tuple[int, int]) -> 
     """Logarithm of an unnormalised Gaussian, -|steepness * (cell - centre)|^2 / 8, at every cell.
 
     Args:
-        centres: (..., 2) as (x, y), in cells; the middle of the first cell is 0.
-        steepness: (..., 2), per cell, along x and y; the sign does not count.
+        centres: (..., 2) as (x, y), in cells; 0 is the middle of the first cell.
+        steepness: (..., 2) along x and y, in 1 / cells; its sign does not matter.
         shape: ``(H, W)`` of the map.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The perceptron of the heads and position codes."""
+"""The multilayer perceptron of the heads and position codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .precision import no_autocast
 
 
 class MLP(nn.Module):
-    """``num_layers`` linear layers with ReLU between them."""
+    """``num_layers`` linear layers with ReLU between them, (..., in_dims) -> (..., out_dims)."""
 
     def __init__(self, in_dims: int, hidden_dims: int, out_dims: int, num_layers: int) -> None:
         super().__init__()
@@ -23,6 +23,6 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
     def exact(self, x: Tensor) -> Tensor:
-        """The same in the precision of the weights under autocast too: for boxes and places."""
+        """As ``forward``, but in the precision of the weights even under autocast; for boxes."""
         with no_autocast(x.device):
-            return self.forward(x.to(self.layers[0].weight.dtype))
+            return self.forward(x.to(next(self.parameters()).dtype))

@@ -1,4 +1,4 @@
-"""Functions with a gradient of their own as operators of torch: compilers keep them whole."""
+"""Registers functions with their own gradient as torch operators, which compilers do not split."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Backward = Callable[[Tensor, Tensor, Tensor, Tensor, list[int]], tuple[Tensor, T
 
 
 def sampling_operator(name: str, forward: Forward, backward: Backward) -> Callable[..., Tensor]:
-    """Make ``mmdetr_plugin::<name>`` of a sampling function and its gradient.
+    """Register a sampling function and its gradient as the operator ``mmdetr_plugin::<name>``.
 
     Args:
-        forward: values (..., D), places (B, N, heads, L, P, 2), weights (B, N, heads, L, P) and
-            heights and widths of the levels in turn to (B, N, heads * D).
-        backward: the gradient of the output and the same to the gradients of the three tensors.
+        forward: takes values (..., D), locations (B, N, heads, L, P, 2), weights (B, N, heads, L, P)
+            and the sizes [H, W, H, W, ...] of the levels; returns (B, N, heads * D).
+        backward: takes the gradient of the output and the same arguments; returns the gradients of
+            the three tensors.
     """
-    name, tensors = f'mmdetr_plugin::{name}', 'Tensor values, Tensor places, Tensor weights'
+    name, tensors = f'mmdetr_plugin::{name}', 'Tensor values, Tensor locations, Tensor weights'
     operator = torch.library.custom_op(
         name, forward, mutates_args=(), schema=f'({tensors}, int[] sizes) -> Tensor'
     )
@@ -32,17 +33,17 @@ def sampling_operator(name: str, forward: Forward, backward: Backward) -> Callab
     )
 
     @operator.register_fake
-    def _(values: Tensor, places: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
+    def _(values: Tensor, locations: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
         batch, queries, heads = weights.shape[:3]
         return values.new_empty(batch, queries, heads * values.shape[-1])
 
     @gradient.register_fake
     def _(
-        grad: Tensor, values: Tensor, places: Tensor, weights: Tensor, sizes: list[int]
+        grad: Tensor, values: Tensor, locations: Tensor, weights: Tensor, sizes: list[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         return (
             values.new_empty(values.shape),
-            places.new_empty(places.shape),
+            locations.new_empty(locations.shape),
             weights.new_empty(weights.shape),
         )
 

@@ -1,4 +1,4 @@
-"""Islands of single precision inside autocast."""
+"""Parts of the computation that autocast must not touch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager:
-    """Autocast off for ``device``; nothing where the device has none (shapes only)."""
+    """Switch autocast off for ``device``; does nothing on a device without autocast (``meta``)."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

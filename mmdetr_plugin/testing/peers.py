@@ -134,7 +134,7 @@ def build(model: ConfigDict, scope: str) -> Any:
 
 @torch.no_grad()
 def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw every parameter and every statistic anew, in the size that keeps activations moderate."""
+    """Set every parameter and statistic to random values, scaled so that activations stay moderate."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if not tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Draws predictions."""
 
 from .box_sizes import draw_sizes
 from .grid import Picture, draw_grid

@@ -1,4 +1,4 @@
-"""A picture of many images with their predicted and true boxes."""
+"""Draws many images with their predicted and true boxes into one picture."""
 
 from __future__ import annotations
 
@@ -41,13 +41,20 @@ def draw_grid(
     scale: int = 2,
     score_thr: float = 0.4,
 ) -> np.ndarray:
-    """(H, W, 3) uint8, RGB: true boxes white and thin, predictions coloured with name and score.
+    """Draw a grid: true boxes white and thin, predictions coloured with class name and score.
 
     Args:
-        pictures: a cell is as large as the largest of them.
-        names: names of the labels.
+        pictures: the images; every cell has the size of the largest one.
+        names: class names, in the order of the labels.
+        columns: number of cells in a row.
         scale: enlargement, so that text is legible on small images.
         score_thr: predictions below this score are left out.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: there are no pictures.
     """
     if not pictures:
         raise ValueError('a grid must have at least one picture, got none; draw more images')

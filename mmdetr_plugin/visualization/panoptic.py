@@ -1,4 +1,4 @@
-"""Pictures of panoptic segments."""
+"""Draws panoptic segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..registry import VISUALIZERS
 
 @VISUALIZERS.register_module()
 class PanopticVisualizer(DetLocalVisualizer):
-    """mmdet's visualizer, which stops at a picture in which no segment was found."""
+    """mmdet's visualizer, which raises an error for an image without segments; this one does not."""
 
     def _draw_panoptic_seg(
         self,

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Attention among image tokens: ours and nn.MultiheadAttention as mmdet calls it.
+"""Self-attention of image tokens: ours and nn.MultiheadAttention as mmdet calls it.
 
     python tools/benchmarks/attention.py
 
-mmcv asks nn.MultiheadAttention for its averaged weights and throws them away. 850 tokens are an
-800 x 1066 image at stride 32 (DETR), 3400 at stride 16 (DC5).
+mmcv makes nn.MultiheadAttention return averaged weights and does not use them. An 800 x 1066 image has
+850 tokens at stride 32 (DETR) and 3400 at stride 16 (DC5).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def forward(run: partial) -> Result:
 
 
 def step(run: partial, attention: nn.Module, tokens: Tensor) -> Result:
-    """Output and gradients of its weighted sum."""
+    """The output, and the gradients of a weighted sum of its entries."""
     out = run()
     weights = torch.linspace(-1, 1, out.shape[-1], device=out.device)
     leaves = {'tokens': tokens, **dict(attention.named_parameters())}

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Train the variants side by side on the digits set: AP against epochs.
 
-    python tools/benchmarks/convergence.py --minutes 8       # again and again, until it is complete
+    python tools/benchmarks/convergence.py --minutes 8       # repeat until it is complete
     python tools/benchmarks/convergence.py detr_r50 conditional_detr_r50 deformable_detr_r50
 
-All have the demo's data, augmentation, batch, schedule and backbone, see
-`mmdetr_plugin/testing/variants.py`. With --pretrain they start from the same backbone that already
-knows digits, frozen, with the single map at stride 8 as in the papers' DC5 models; --size makes the
-pictures smaller. Every evaluation is added to curves.json at once, and curves.png and table.md are
-made anew. A run that was interrupted goes on from its last epoch.
+All variants have the demo's data, augmentation, batch, schedule and backbone, see
+`mmdetr_plugin/testing/variants.py`. With --pretrain they share a frozen backbone that has learnt to
+classify digits, and single maps have stride 8 as in the papers' DC5 models. --size changes the size
+of the pictures. After every evaluation curves.json, curves.png and table.md are written. An
+interrupted run continues after its last complete epoch.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ from mmdetr_plugin.testing.pretraining import pretrain
 ROOT = project_root()
 BASELINE = 'detr_r50'
 NOTHING = 0.01
-"""An AP below says nothing about convergence: the baseline was trained too shortly."""
+"""If the baseline ends below this AP, it was trained too briefly for a comparison."""
 
 
 def variants() -> list[str]:
-    """Names of the configs that still differ once they are shrunk: not depth, dilation or schedule
-    of the same model, and no masks, which do not change the boxes' curve."""
+    """Names of the configs whose models still differ after shrinking.
+
+    Configs that differ only in depth, dilation or schedule are the same after shrinking. Panoptic
+    models are left out: masks do not change the curve of the boxes.
+    """
     names, seen = [], []
     files = sorted((ROOT / 'configs').glob('*.py'), key=lambda file: (len(file.stem), file.stem))
     for file in files:
@@ -52,20 +55,20 @@ def variants() -> list[str]:
 
 
 def settings(args: argparse.Namespace) -> dict[str, float]:
-    """What all curves of one file have in common."""
+    """The settings that all curves of one file must share."""
     keys = ('epochs', 'images', 'interval', 'seed', 'size', 'pretrain', 'lr')
     return {key: getattr(args, key) for key in keys}
 
 
 def training(args: argparse.Namespace) -> DigitsTraining:
-    """How every variant is trained."""
+    """The training that all variants get."""
     keys = ('data', 'work_dir', 'epochs', 'interval', 'images', 'size', 'lr', 'seed', 'workers')
     backbone = args.work_dir / 'backbone.pth' if args.pretrain else None
     return DigitsTraining(**{key: getattr(args, key) for key in keys}, backbone=backbone)
 
 
 def train(name: str, args: argparse.Namespace, curves: Curves, deadline: float) -> bool:
-    """Train one variant to its end, False if the time did not suffice."""
+    """Train one variant; return False if the time was over before the last epoch."""
     if curves.reaches(name, args.epochs):
         return True
 
@@ -96,9 +99,9 @@ def epochs_to_reach(curve: Curve, ap: float) -> int | None:
 
 
 def table(curves: Mapping[str, Curve], epochs: int) -> str:
-    """Rows in Markdown: last AP, and epochs to the AP that the baseline ends with.
+    """A Markdown table: last AP, and epochs to the AP with which the baseline ends.
 
-    These are left open until the baseline is trained to its end, and if it has learnt nothing.
+    The epochs are left out until the baseline is fully trained, and if it has learnt nothing.
     """
     end = curves.get(BASELINE) or [{'epoch': 0}]
     finished = end[-1]['epoch'] >= epochs
@@ -165,10 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         default=0,
         metavar='EPOCHS',
-        help='start all from one backbone that learnt to name digits for so long, frozen',
+        help='first train a backbone to classify digits; all variants then use it, frozen',
     )
     parser.add_argument('--interval', type=int, default=1, help='epochs between evaluations')
-    parser.add_argument('--minutes', type=float, help='stop cleanly before so many have passed')
+    parser.add_argument('--minutes', type=float, help='stop cleanly before this time has passed')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--workers', type=int, help='loading processes (default: the config)')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/convergence')
@@ -192,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pretrain(model.backbone, preprocessor, args.data, backbone, args.pretrain, args.seed)
     for i, name in enumerate(args.names or variants()):
         if (i and time.time() >= deadline) or not train(name, args, curves, deadline):
-            print('time is up: call it again to go on')
+            print('time is up: run the command again to continue')
             return 0
     print((args.work_dir / 'table.md').read_text(), end='')
     return 0

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Deformable attention alone: every backend, mmcv's and the other ways to write it in torch.
+"""Deformable attention alone: our backends, mmcv's, and other implementations in torch.
 
     python tools/benchmarks/deform_attn.py
     python tools/benchmarks/deform_attn.py --device cuda
 
-The samples of an encoder layer, four levels from strides 8 to 64, every token a query, places as
-they are after training starts to spread them (3 cells around each token, some off the map). On the
-CPU the peer is mmcv's PyTorch path, on a GPU mmcv's CUDA op in single precision.
+The input is that of an encoder layer: four levels with strides 8 to 64, every token a query. The
+sampling locations are spread as in early training (3 cells around each token, some off the map). On
+the CPU the peer is mmcv's PyTorch path, on a GPU mmcv's CUDA op in single precision.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmcv.ops.multi_scale_deform_attn import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdetr_plugin.ops.deformable import NEEDS, Shapes, deformable_attention, level_layout
+from mmdetr_plugin.ops.deformable import NEEDS, Shapes, deformable_attention, level_tables
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 
 Sample = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
@@ -32,19 +32,19 @@ PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat
 
 
 def mmcv_pytorch(value: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> Tensor:
-    sizes = level_layout(shapes, value.device)[0]
+    sizes = level_tables(shapes, value.device)[0]
     return multi_scale_deformable_attn_pytorch(value, sizes, places, weights)
 
 
 def mmcv_cuda(value: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> Tensor:
-    layout = level_layout(shapes, value.device)
-    return MultiScaleDeformableAttnFunction.apply(value, *layout, places, weights, 64)
+    tables = level_tables(shapes, value.device)
+    return MultiScaleDeformableAttnFunction.apply(value, *tables, places, weights, 64)
 
 
 def corners(shapes: Shapes, places: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens (B, N, heads, 4 L P) that a query reads and their shares; 0 outside of the map."""
-    layout = level_layout(shapes, places.device)
-    sizes, starts = layout[0].flip(-1)[:, None], layout[1][:, None]  # (L, 1, 2) as (W, H), (L, 1)
+    """The tokens (B, N, heads, 4 L P) that a query reads, and their weights; 0 outside the map."""
+    sizes, starts = level_tables(shapes, places.device)
+    sizes, starts = sizes.flip(-1)[:, None], starts[:, None]  # (L, 1, 2) as (W, H), (L, 1)
     cells = places * sizes - 0.5
     lowest = cells.detach().floor()
     fraction = cells - lowest
@@ -84,7 +84,7 @@ def by_embedding_bag(value: Tensor, shapes: Shapes, places: Tensor, weights: Ten
 def inputs(
     shapes: Shapes, batch: int, heads: int, width: int, points: int, queries: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, places and weights of an encoder layer, or of ``queries`` spread over the image."""
+    """Values, locations, weights; every token is a query, or ``queries`` random tokens are."""
     generator = torch.Generator().manual_seed(0)
     grids = [torch.cartesian_prod(torch.arange(h) + 0.5, torch.arange(w) + 0.5) for h, w in shapes]
     tokens = torch.cat([grid / torch.tensor(s) for grid, s in zip(grids, shapes)]).flip(-1)
@@ -92,7 +92,7 @@ def inputs(
     sizes = torch.tensor(shapes).flip(-1)[:, None]  # (L, 1, 2) as (W, H)
     spread = torch.randn(batch, len(chosen), heads, len(shapes), points, 2, generator=generator)
     cells = chosen[:, None, None, None] * sizes + 3 * spread - 0.5
-    # On the border of two cells the gradient is not defined: rounding would choose a side.
+    # On the border between two cells the gradient is undefined: rounding would decide it.
     cells = cells.floor() + (cells - cells.floor()).clamp(0.01, 0.99)
     weights = torch.randn(*cells.shape[:3], len(shapes) * points, generator=generator).softmax(-1)
     value = torch.randn(batch, len(tokens), heads, width, generator=generator)
@@ -114,7 +114,7 @@ def both(sample: Sample, shapes: Shapes, dtype: torch.dtype, tensors: tuple) -> 
 
 
 def contenders(device: str, compiler: bool) -> dict[str, Sample]:
-    """By name, the peer first."""
+    """All implementations by name; the peer is the first."""
     peer: dict[str, Sample]
     peer = {'mmcv, CUDA': mmcv_cuda} if device == 'cuda' else {'mmcv, PyTorch': mmcv_pytorch}
     ready = [n for n, (kind, there, _) in NEEDS.items() if kind in (None, device) and there()]
@@ -131,12 +131,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('--size', type=int, nargs=2, default=(800, 1066), metavar=('H', 'W'))
     options.add_argument('--batch', type=int, default=1)
     options.add_argument('--heads', type=int, default=8)
-    options.add_argument('--width', type=int, default=32, help='of a head')
-    options.add_argument('--levels', type=int, default=4, help='from stride 8 on')
-    options.add_argument('--points', type=int, default=4, help='of a head on a level')
-    options.add_argument('--queries', type=int, help='of a decoder; by default every token is one')
-    options.add_argument('--only', nargs='*', help='contenders whose name contains one of these')
-    options.add_argument('--no-inductor', action='store_true', help='where no C++ compiler is')
+    options.add_argument('--width', type=int, default=32, help='channels of a head')
+    options.add_argument(
+        '--levels', type=int, default=4, help='number of levels; the first has stride 8'
+    )
+    options.add_argument('--points', type=int, default=4, help='points per head and level')
+    options.add_argument('--queries', type=int, help='number of queries (default: every token)')
+    options.add_argument(
+        '--only', nargs='*', help='only implementations whose names contain one of these'
+    )
+    options.add_argument(
+        '--no-inductor', action='store_true', help='for machines without a C++ compiler'
+    )
     args = parse(options, argv)
     shapes = tuple(
         (math.ceil(args.size[0] / s), math.ceil(args.size[1] / s))

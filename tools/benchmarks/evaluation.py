@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""COCO's box AP of random detections: pycocotools, as mmdet calls it, and faster-coco-eval.
+"""COCO's box AP of random detections: pycocotools as mmdet calls it, and faster-coco-eval.
 
     python tools/benchmarks/evaluation.py
 
-faster-coco-eval is the extra `eval` (pip install mmdetr_plugin[eval]). All figures of the precision
-and recall tables are compared, not the summary alone.
+faster-coco-eval is the extra `eval` (pip install mmdetr_plugin[eval]). All entries of the precision and
+recall tables are compared, not only the summary.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 
 MAX_DETECTIONS = [100, 300, 1000]
-"""As mmdet's CocoMetric sets them."""
+"""The numbers that mmdet's CocoMetric sets."""
 
 
 def made_up(images: int, objects: int, detections: int, classes: int) -> tuple[dict, list[dict]]:
-    """An annotation file's content, and detections of which a half lie near an object."""
+    """The content of an annotation file, and detections near its objects, half with their label."""
     noise = np.random.default_rng(0)
     shape = (images, objects)
     corners, extents = noise.uniform(0, 400, (*shape, 2)), noise.uniform(8, 200, (*shape, 2))

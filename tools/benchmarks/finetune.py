@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Fine-tuning on new classes against training from scratch: AP at equal steps on the digits set.
 
-    python tools/benchmarks/finetune.py --minutes 8      # again and again, until it is complete
+    python tools/benchmarks/finetune.py --minutes 8      # repeat until it is complete
 
-A model learns the digits 0 to 4, the others unmarked in its pictures. Then the digits 5 to 9 are
-learnt twice, alike but for `load_from`: from that checkpoint and from scratch. Model, augmentation
+A model learns the digits 0 to 4; the other digits in its pictures are not annotated. Then the digits
+5 to 9 are learnt twice with equal settings: from that checkpoint and from scratch. Model, augmentation
 and schedule are the demo's, on smaller pictures. Every evaluation is added to curves.json, and
-table.md is made anew; a run that was interrupted goes on from its last epoch.
+table.md is written again. An interrupted run continues after its last complete epoch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def length(run: str, args: argparse.Namespace) -> int:
 
 
 def make_config(run: str, args: argparse.Namespace) -> Config:
-    """The demo on the classes of ``run``; goes on from its last checkpoint, if there is one."""
+    """The config of a run on its classes; it resumes from the last checkpoint, if there is one."""
     epochs = length(run, args)
     keys = ('data', 'work_dir', 'images', 'size', 'lr', 'seed', 'workers')
     common = {key: getattr(args, key) for key in keys}
@@ -60,7 +60,7 @@ def make_config(run: str, args: argparse.Namespace) -> Config:
 
 
 def train(run: str, args: argparse.Namespace, curves: Curves, deadline: float) -> bool:
-    """Train one of the three to its end, False if the time did not suffice."""
+    """Do one of the three runs; return False if the time was over before the last epoch."""
     if curves.reaches(run, length(run, args)):
         return True
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--images', type=int, default=400, help='training images per epoch')
     parser.add_argument('--size', type=int, default=96, help='side of the pictures in pixels')
     parser.add_argument('--lr', type=float, default=6e-4)
-    parser.add_argument('--minutes', type=float, help='stop cleanly before so many have passed')
+    parser.add_argument('--minutes', type=float, help='stop cleanly before this time has passed')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--workers', type=int, default=0, help='loading processes')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/finetune')
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     for run in CLASSES:
         if time.time() >= deadline or not train(run, args, curves, deadline):
-            print('time is up: call it again to go on')
+            print('time is up: run the command again to continue')
             return 0
     print((args.work_dir / 'table.md').read_text(), end='')
     return 0

@@ -32,7 +32,7 @@ Network = Callable[[Tensor], Result]
 
 
 def of_mmdet(model: nn.Module, inputs: Tensor) -> Result:
-    """mmdet's heads give the predictions of all layers, as in its ``predict``."""
+    """mmdet's heads compute the predictions of all layers, as mmdet's ``predict`` does."""
     height, width = inputs.shape[-2:]
     batch = samples(len(inputs), (height, width), 0, inputs.device)
     logits, boxes = model(inputs, batch, mode='tensor')[:2]
@@ -50,7 +50,7 @@ def of_transformers(model: nn.Module, inputs: Tensor) -> Result:
 
 
 def graphed(network: Network, inputs: Tensor) -> Network:
-    """The network as one CUDA graph, for inputs of this shape."""
+    """The network captured as one CUDA graph, for inputs of this shape."""
     static = inputs.clone()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

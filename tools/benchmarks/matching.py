@@ -3,8 +3,8 @@
 
     python tools/benchmarks/matching.py
 
-Times what lies between the predictions of all decoder layers and the losses (matching costs,
-assignment, targets, losses), alone and with its backward pass.
+Times the work from the predictions of all decoder layers to the losses (matching costs, assignment,
+targets, losses), alone and with the backward pass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = ('deformable_detr_r50', 'detr_r50')
 
 
 def predictions(shape: tuple[int, int, int], columns: int, device: str) -> tuple[Tensor, Tensor]:
-    """Logits (L, B, N, columns) and boxes (L, B, N, 4), cxcywh in 0..1, leaves of the graph."""
+    """Random logits (L, B, N, columns) and boxes (L, B, N, 4), cxcywh in 0..1, with gradients."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(*shape, columns, generator=generator) - 2
     boxes = 0.05 + 0.9 * torch.rand(*shape, 4, generator=generator)

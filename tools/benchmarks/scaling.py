@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Time and memory of the transformer against the side of a square image, ours and mmdet's.
+"""Time and memory of the transformer against the side of a square image: ours and mmdet's.
 
     python tools/benchmarks/scaling.py --plot docs/images/scaling.png
 
 DETR compares all H W tokens with each other, O((HW)^2); Deformable DETR samples a fixed number of
-places for each, O(HW). Maps of the neck are random, so neither backbone nor neck is timed: one
-image, inference, encoder to heads.
+locations for each token, O(HW). The input are random feature maps of one image, so that backbone and
+neck are not timed: only inference from the encoder to the heads is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DC5_LIMIT = 1024
 
 
 def maps(name: str, side: int, device: str) -> tuple[Tensor, ...]:
-    """What the neck would give of one image."""
+    """Random feature maps of one image, with the shapes that the neck would give."""
     generator = torch.Generator().manual_seed(0)
     cells = [math.ceil(side / stride) for stride in STRIDES[name]]
     return tuple(torch.randn(1, 256, n, n, generator=generator).to(device) for n in cells)
@@ -53,7 +53,7 @@ def of_ours(model: DETR, levels: tuple[Tensor, ...], side: int) -> Result:
 
 
 def series(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
-    """Rows by model and who ran it, then by side."""
+    """The rows of each '<model>, <who>', by the side of the image."""
     lines: dict[str, dict[int, Row]] = {}
     for row in rows:
         name, side = row.case.split(', ')
@@ -62,7 +62,7 @@ def series(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
 
 
 def growth(rows: Sequence[Row]) -> str:
-    """Powers of H W with which time and memory grow between the two largest sides."""
+    """A table of the powers of H W by which time and memory grow between the two largest sides."""
     cells = [['model', 'sides', 'time ~ (HW)^', 'memory ~ (HW)^']]
     for name, line in series(rows).items():
         if len(line) < 2:
@@ -87,9 +87,10 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for name, line in series(rows).items():
         model, who = name.split(', ')
         sides = sorted(line)
-        style = {'color': colours[model], 'linestyle': '-' if who == 'ours' else ':', 'marker': '.'}
-        axes[0].plot(sides, [line[s].median_ms / 1e3 for s in sides], label=name, **style)
-        axes[1].plot(sides, [line[s].peak_mib for s in sides], **style)
+        line_style = '-' if who == 'ours' else ':'
+        options = {'color': colours[model], 'linestyle': line_style, 'marker': '.'}
+        axes[0].plot(sides, [line[s].median_ms / 1e3 for s in sides], label=name, **options)
+        axes[1].plot(sides, [line[s].peak_mib for s in sides], **options)
     for panel, label in zip(axes, ('seconds', 'working memory, MiB')):
         panel.set(xscale='log', yscale='log', xlabel='side of the image, pixels', ylabel=label)
         ticks = sorted({int(row.case.split(', ')[1]) for row in rows})
@@ -105,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, repeats=3)
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(STRIDES)}')
     options.add_argument(
-        '--sides', type=int, nargs='+', help='default: 256 to 1536, of DC5 to 1024'
+        '--sides', type=int, nargs='+', help='default: 256 to 1536, for DC5 256 to 1024'
     )
-    options.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves there')
+    options.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves into this file')
     add_small(options)
     args = parse(options, argv)
     contest = Contest(args)

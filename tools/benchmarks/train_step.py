@@ -6,8 +6,8 @@
     python tools/benchmarks/train_step.py detr_dc5_r50
     python tools/benchmarks/train_step.py --device cuda --precision fp32 bf16
 
-Losses and every gradient are compared in single precision without dropout, then steps with dropout
-are timed. The image is not padded. The optimizer's own step, the same for both, is left out.
+Losses and all gradients are compared in single precision without dropout; then steps with dropout are
+timed. The image is not padded. The optimizer's step is the same for both and is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, imag
 from mmdetr_plugin.testing.peers import mmdet_pair
 
 CASES = {'deformable_detr_r50': (480, 640), 'detr_r50': (480, 640), 'detr_dc5_r50': (800, 1066)}
-"""(height, width) on the CPU, with one image; on a GPU it is 800 x 1066 and two images."""
+"""(height, width) of the one image on the CPU; on a GPU there are two images of 800 x 1066."""
 
 
 def step(
@@ -37,13 +37,13 @@ def step(
     batch: list[DetDataSample],
     precision: str = 'fp32',
 ) -> Result:
-    """Losses; gradients are left in the model."""
+    """Run forward and backward; return the losses. The gradients stay in the model."""
     model.zero_grad(set_to_none=True)
     dtype = PRECISIONS[precision]
     with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
         losses = model.loss(inputs, batch)
     losses = {name: value for name, value in losses.items() if 'loss' in name}
-    # Float16 has few small numbers: the factor that a gradient scaler begins with.
+    # float16 cannot hold small gradients: scale by the factor that a gradient scaler begins with.
     scale = 2.0**16 if dtype == torch.float16 else 1.0
     (scale * sum(losses.values())).backward()
     return losses

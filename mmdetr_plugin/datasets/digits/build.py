@@ -1,13 +1,13 @@
-"""The digits set: real handwriting on real photographs, made from what scikit-learn bundles.
+"""Builds the digits set: real handwriting on real photographs, made from scikit-learn's data.
 
-A detection and panoptic set in COCO's formats that needs no download: 1 to 5 handwritten digits
-on a crop of a photograph. Below its root::
+The set is in COCO's formats for detection and panoptic segmentation and needs no download. Each
+picture shows 1 to 5 handwritten digits on a crop of a photograph. The files::
 
     {train,val}/000000.jpg            pictures
     annotations/{train,val}.json      boxes and ink masks (COCO instances)
     panoptic/{train,val}/000000.png   segment ids, R + 256 G + 65536 B
     annotations/panoptic_{train,val}.json
-    meta.json                         settings, written last
+    meta.json                         the settings, written last
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from .coco import write_split
+from .material import Material, load_material
 from .scene import Scene, draw_scene
-from .sources import Sources, load_sources
 
-# The glyphs stand writer by writer (scikit-learn's course puts borders at 1287, 1415, 1545, 1667),
-# so but for the first 15 validation glyphs nobody's handwriting is in both.
+# The glyphs are sorted by writer (scikit-learn's course gives the borders 1287, 1415, 1545, 1667).
+# So no writer is in both splits, except for the first 15 validation glyphs.
 GLYPHS = {'train': range(1400), 'val': range(1400, 1797)}
-VERSION = 1  # of the drawing: a set of another version is made anew
+VERSION = 1  # of the drawing code: a set made by another version is replaced
 SIZES = range(64, 401)  # the photographs are 427 pixels high
 
 _META = 'meta.json'
@@ -42,27 +42,27 @@ def make_digits(
     size: int = 160,
     seed: int = 0,
 ) -> bool:
-    """Write the set below ``root``, unless it is there already with the same settings.
+    """Write the set into ``root``, unless it exists there already with the same settings.
 
-    The same settings give the same files (another major version of OpenCV resizes and encodes a
-    little differently); picture i does not depend on how many there are. The set appears whole
-    or not at all: it is made beside ``root`` and moved there at the end. A digits set with other
+    The same settings give the same files, except that another major version of OpenCV resizes and
+    encodes slightly differently. Picture i does not depend on the number of pictures. The set is
+    built in a temporary folder and moved to ``root`` when it is complete. A digits set with other
     settings is replaced; any other folder is left alone.
 
     Args:
-        root: Folder of the set.
-        num_train: Number of training pictures, of glyphs 0 to 1399.
-        num_val: Number of validation pictures, of glyphs 1400 to 1796.
-        size: Side of the square pictures in pixels.
-        seed: Seed of everything random.
+        root: folder of the set.
+        num_train: number of training pictures, made from glyphs 0 to 1399.
+        num_val: number of validation pictures, made from glyphs 1400 to 1796.
+        size: side of the square pictures in pixels.
+        seed: seed of all random numbers.
 
     Returns:
-        Whether it was written; False where it was there.
+        True if the set was written, False if it existed already.
 
     Raises:
         ImportError: scikit-learn is missing.
-        ValueError: A setting out of range.
-        FileExistsError: ``root`` holds something that is no digits set.
+        ValueError: a setting is out of range.
+        FileExistsError: ``root`` holds something that is not a digits set.
     """
     if num_train < 1 or num_val < 1:
         raise ValueError(
@@ -72,7 +72,7 @@ def make_digits(
     if size not in SIZES or seed < 0:
         raise ValueError(
             f'size must be {SIZES[0]} to {SIZES[-1]} and seed 0 or more, '
-            f'got size {size} and seed {seed}; choose values in range'
+            f'got size {size} and seed {seed}; choose values in these ranges'
         )
     root = Path(root).resolve()
     meta = {
@@ -86,27 +86,27 @@ def make_digits(
     if _is_complete(root, meta):
         return False
     _check_replaceable(root)
-    sources = load_sources()
+    material = load_material()
     _remove_stale(root)
     partial = root.with_name(f'.{root.name}.partial-{os.getpid()}')
     partial.mkdir(parents=True)
     try:
         for split, count in (('train', num_train), ('val', num_val)):
-            write_split(partial, split, _scenes(sources, split, count, size, seed))
+            write_split(partial, split, _scenes(material, split, count, size, seed))
         (partial / _META).write_text(json.dumps(meta, indent=2))
         return _move(partial, root, meta)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _scenes(sources: Sources, split: str, count: int, size: int, seed: int) -> Iterator[Scene]:
+def _scenes(material: Material, split: str, count: int, size: int, seed: int) -> Iterator[Scene]:
     for index in range(count):
         rng = np.random.RandomState([seed, list(GLYPHS).index(split), index])
-        yield draw_scene(rng, sources, GLYPHS[split], size)
+        yield draw_scene(rng, material, GLYPHS[split], size)
 
 
 def _read_meta(root: Path) -> dict | None:
-    """What ``root`` says of itself; None where it is no digits set."""
+    """The settings of the digits set in ``root``; None if there is no digits set."""
     try:
         meta = json.loads((root / _META).read_text())
     except (OSError, ValueError):
@@ -131,12 +131,12 @@ def _check_replaceable(root: Path) -> None:
     if not empty and _read_meta(root) is None:
         raise FileExistsError(
             f'the folder of the digits set must be new, empty or a digits set, got {root}, which '
-            f'holds something else (no {_META} of a digits set); name another folder or move it'
+            f'has other files (and no {_META} of a digits set); name another folder or move it'
         )
 
 
 def _move(partial: Path, root: Path, meta: dict) -> bool:
-    """Put the finished set in its place; False where another process was first."""
+    """Move the finished set to ``root``; False if another process has just done so."""
     if _is_complete(root, meta):
         return False
     old = partial.with_name(f'{partial.name}-old')
@@ -145,7 +145,7 @@ def _move(partial: Path, root: Path, meta: dict) -> bool:
     try:
         partial.rename(root)
     except OSError:
-        if not _is_complete(root, meta):  # otherwise another process has just moved its own here
+        if not _is_complete(root, meta):  # else another process has just moved its own set here
             raise
         return False
     finally:
@@ -154,7 +154,7 @@ def _move(partial: Path, root: Path, meta: dict) -> bool:
 
 
 def _remove_stale(root: Path) -> None:
-    """Remove what killed runs left; a run takes seconds, so an hour old is nobody's any more."""
+    """Remove folders of killed runs. A run takes seconds, so folders an hour old are unused."""
     for partial in root.parent.glob(f'.{root.name}.partial-*'):
         if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(partial, ignore_errors=True)

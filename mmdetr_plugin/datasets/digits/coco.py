@@ -1,4 +1,4 @@
-"""The digits set in COCO's two formats: instances, and panoptic segments with their PNGs."""
+"""Writes the digits set in COCO's two formats: instances, and panoptic segments with their PNGs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from .material import STUFF_CLASSES
 from .scene import Scene, box_of
-from .sources import STUFF_CLASSES
 
 DIGIT_CLASSES = tuple('0123456789')
-# RGB of each class, digits first. Segment ids are made of it, so a panoptic PNG can be looked at.
+# RGB of each class, digits first. Segment ids are made from it, so a panoptic PNG shows the classes.
 # fmt: off
 PALETTE = (
     (220, 20, 60), (0, 120, 240), (240, 160, 0), (110, 60, 200), (0, 170, 120),
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 def write_split(root: Path, split: str, scenes: Iterable[Scene]) -> None:
-    """Write pictures, PNGs and both annotation files of one split below ``root``."""
+    """Write pictures, PNGs and both annotation files of one split into ``root``."""
     pictures, segments = root / split, root / 'panoptic' / split
     for folder in (pictures, segments, root / 'annotations'):
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write_split(root: Path, split: str, scenes: Iterable[Scene]) -> None:
 
 
 def instance_records(scene: Scene, image_id: int, first_id: int) -> list[Record]:
-    """COCO instances: box in pixels ``(x, y, w, h)``, ink as compressed RLE and its area.
+    """COCO records of the glyphs: box ``(x, y, w, h)`` in pixels, mask as compressed RLE, its area.
 
     ``glyph`` is the index of the handwriting in scikit-learn's set.
     """
@@ -88,9 +88,9 @@ def instance_records(scene: Scene, image_id: int, first_id: int) -> list[Record]
 
 
 def panoptic_segments(scene: Scene) -> tuple[np.ndarray, list[Record]]:
-    """Segment ids (S, S) of a scene, every pixel labelled, and COCO's ``segments_info``.
+    """Segment ids (S, S) of a scene, with every pixel labelled, and COCO's ``segments_info``.
 
-    Glyphs come first and in the order of the instances.
+    The glyphs come first, in the order of the instances.
     """
     ids = np.zeros(scene.stuff.shape, np.int64)
     categories: dict[int, int] = {}
@@ -119,7 +119,7 @@ def panoptic_segments(scene: Scene) -> tuple[np.ndarray, list[Record]]:
 
 
 def _segment_id(index: int, offset: int = 0) -> int:
-    """R + 256 G + 65536 B of a class's colour; ``offset`` tells the glyphs of a picture apart."""
+    """R + 256 G + 65536 B of a class's colour; ``offset`` makes each glyph's id different."""
     red, green, blue = PALETTE[index]
     return red + offset + 256 * green + 65536 * blue
 
@@ -151,5 +151,5 @@ def _xywh(mask: np.ndarray) -> list[int]:
 
 def _write_image(path: Path, rgb: np.ndarray, options: Iterable[int] = ()) -> None:
     written = cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), list(options))
-    if not written:  # OpenCV answers False where the disk is full or not writable
+    if not written:  # OpenCV returns False if the disk is full or not writable
         raise OSError(f'{path} could not be written; check free space and permissions')

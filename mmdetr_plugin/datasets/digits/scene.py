@@ -1,4 +1,4 @@
-"""One picture of the digits set: handwriting drawn on a crop of a photograph."""
+"""Draws one picture of the digits set: handwriting on a crop of a photograph."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .sources import Sources, absorb
+from .material import Material, absorb
 
 MAX_GLYPHS = 5
-MIN_CONTRAST = 50  # luminance levels of 255 between ink and nine tenths of what surrounds it
-MAX_OVERLAP = 0.1  # of the smaller of two boxes; ink itself never touches other ink
+MIN_CONTRAST = 50  # luminance (0..255) between the ink and at least nine tenths of its surroundings
+MAX_OVERLAP = 0.1  # share of the smaller of two boxes; ink itself never touches other ink
 
 _HEIGHT = (0.125, 0.4)  # of the picture's side: 20 to 64 pixels of 160
 _WIDTH = (0.8, 1.15)  # of the height
-_MAX_ANGLE = 12.0  # degrees; 6 and 9 stay what they are
-_INK_EDGE = (0.35, 0.7)  # resized ink from invisible to opaque; the mask starts half way
+_MAX_ANGLE = 12.0  # degrees; small enough to keep 6 and 9 distinct
+_INK_EDGE = (0.35, 0.7)  # resized ink that is invisible and opaque; the mask starts half way
 _MAX_ZOOM = 1.6  # pixels of the photograph per pixel of the picture
-_SHAPES, _PLACES = 4, 10  # tried for one glyph before the picture does with fewer
-_COLOURS = 16  # tried at one place
-_MARGIN = 2  # pixels around the ink's box that are its surroundings and within the picture too
-_MIN_STUFF = 64  # pixels; smaller pieces of background join their neighbour
+_SHAPES, _PLACES = 4, 10  # attempts per glyph, before the glyph is left out
+_COLOURS = 16  # attempts at one place
+_MARGIN = 2  # pixels around the ink's box: its surroundings, which lie within the picture too
+_MIN_STUFF = 64  # pixels; a class with fewer joins its neighbours
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, of RGB
 
 
 @dataclass(frozen=True)
 class Ink:
-    """One drawn glyph: its index in the source set, its digit and its (S, S) bool mask."""
+    """One drawn glyph: its index in scikit-learn's set, its digit and its (S, S) bool mask."""
 
     glyph: int
     digit: int
@@ -43,18 +43,18 @@ class Scene:
     stuff: np.ndarray
 
 
-def draw_scene(rng: np.random.RandomState, sources: Sources, glyphs: range, size: int) -> Scene:
+def draw_scene(rng: np.random.RandomState, material: Material, glyphs: range, size: int) -> Scene:
     """Draw 1 to 5 of ``glyphs`` on a ``size`` x ``size`` crop of a photograph."""
     inks: list[Ink] = []
-    while not inks:  # a crop on which no ink can be seen is thrown away
-        image, stuff = _background(rng, sources, size)
+    while not inks:  # a crop on which no ink is visible is thrown away
+        image, stuff = _background(rng, material, size)
         boxes: list[tuple[int, int, int, int]] = []
         taken = np.zeros((size, size), bool)
         for _ in range(rng.randint(1, MAX_GLYPHS + 1)):
             glyph = int(rng.choice(glyphs))
-            mask = _paste(rng, image, sources.glyphs[glyph], boxes, taken)
+            mask = _paste(rng, image, material.glyphs[glyph], boxes, taken)
             if mask is not None:
-                inks.append(Ink(glyph, int(sources.labels[glyph]), mask))
+                inks.append(Ink(glyph, int(material.labels[glyph]), mask))
     return Scene(np.rint(image).astype(np.uint8), tuple(inks), stuff)
 
 
@@ -65,11 +65,11 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _background(
-    rng: np.random.RandomState, sources: Sources, size: int
+    rng: np.random.RandomState, material: Material, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A square crop, perhaps mirrored: float32 RGB (S, S, 3) and its stuff labels (S, S)."""
-    which = rng.randint(len(sources.photos))
-    photo, stuff = sources.photos[which], sources.stuff[which]
+    """A random square crop, mirrored or not: float32 RGB (S, S, 3) and stuff labels (S, S)."""
+    which = rng.randint(len(material.photos))
+    photo, stuff = material.photos[which], material.stuff[which]
     height, width = stuff.shape
     side = int(size * rng.uniform(1, min(_MAX_ZOOM, height / size)))
     top, left = rng.randint(height - side + 1), rng.randint(width - side + 1)
@@ -90,9 +90,9 @@ def _paste(
     boxes: list[tuple[int, int, int, int]],
     taken: np.ndarray,
 ) -> np.ndarray | None:
-    """Draw one glyph into ``image``; its mask (S, S), or None where no place was found.
+    """Draw one glyph into ``image``; return its mask (S, S), or None if no place was found.
 
-    ``boxes`` and ``taken`` (S, S), the pixels at or beside ink, grow by what is drawn.
+    The drawn glyph is added to ``boxes`` and to ``taken`` (S, S), the pixels at or next to ink.
     """
     size = len(image)
     for attempt in range(_SHAPES * _PLACES):
@@ -120,7 +120,7 @@ def _paste(
 
 
 def _render(rng: np.random.RandomState, glyph: np.ndarray, size: int) -> np.ndarray:
-    """A glyph resized, stretched and turned: opacity (h, w) in 0..1 with a small margin."""
+    """Resize and rotate a glyph: opacity (h, w) in 0..1 with a small margin."""
     height = size * rng.uniform(*_HEIGHT)
     width = height * rng.uniform(*_WIDTH)
     angle = np.deg2rad(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE))
@@ -139,7 +139,7 @@ def _render(rng: np.random.RandomState, glyph: np.ndarray, size: int) -> np.ndar
 
 
 def _colour(rng: np.random.RandomState, around: np.ndarray) -> np.ndarray | None:
-    """A random RGB colour that stands out from the luminances (P,) around the ink, if any does."""
+    """A random RGB colour that contrasts with the luminances (P,) around the ink, or None."""
     for _ in range(_COLOURS):
         colour = np.clip(255 * (1.5 * rng.rand(3) - 0.25), 0, 255).astype(np.float32)
         if (np.abs(around - colour @ _LUMINANCE) >= MIN_CONTRAST).mean() >= 0.9:
@@ -148,7 +148,7 @@ def _colour(rng: np.random.RandomState, around: np.ndarray) -> np.ndarray | None
 
 
 def _overlap(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
-    """Intersection of two boxes as a share of the smaller one."""
+    """Area of the intersection of two boxes as a share of the smaller box."""
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     smaller = min((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other))

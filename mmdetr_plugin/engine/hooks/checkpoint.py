@@ -1,4 +1,4 @@
-"""Checkpoints of a run that may be killed at any moment."""
+"""Checkpoints that stay complete when the process is killed at any moment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ...registry import HOOKS
 
 BACKEND = 'mmdetr_plugin.whole_files'
 VALIDATED = 'validated'
-"""Entry of the message hub: the epoch (or step) whose validation the checkpoint includes."""
+"""Key in the message hub: the last epoch (or step) whose validation has ended."""
 
 
 @register_backend(BACKEND, force=True)
 class WholeFiles(LocalBackend):
-    """Files of a local disk that get their names once they are whole."""
+    """Writes local files under a temporary name and renames them when they are complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         with written_whole(filepath) as file:
@@ -29,7 +29,7 @@ class WholeFiles(LocalBackend):
 
 
 class Removals:
-    """A storage backend whose removals wait for `finish`."""
+    """A storage backend that removes files only when `finish` is called."""
 
     def __init__(self, backend: BaseStorageBackend) -> None:
         self.backend = backend
@@ -46,7 +46,7 @@ class Removals:
     def finish(self) -> None:
         while self.outdated:
             path = self.outdated.pop()
-            if self.backend.isdir(path):  # as DeepSpeed saves
+            if self.backend.isdir(path):  # DeepSpeed saves folders
                 self.backend.rmtree(path)
             elif self.backend.isfile(path):
                 self.backend.remove(path)
@@ -54,15 +54,18 @@ class Removals:
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """MMEngine's hook for runs that are killed: a checkpoint on the disk is always whole.
+    """MMEngine's checkpoint hook, made safe for runs that may be killed.
 
-    Files are written aside and renamed; an old one is removed when its successor is whole. The last
-    checkpoint includes its validation (metrics, score and path of the best one); a run that was
-    killed before that ended validates first when it is resumed. Killed and resumed or not, a run
-    leaves the same files.
+    A file is written under a temporary name and renamed; the old one is removed when the new one is
+    complete. The last checkpoint includes the results of its validation (metrics, score and path of
+    the best checkpoint). If a run is killed before the validation ends, the resumed run validates
+    first. A run that was killed and resumed leaves the same files as an uninterrupted one.
 
     The arguments are those of `mmengine.hooks.CheckpointHook`.
     """
+
+    backend_args: dict | None
+    file_backend: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,7 +84,9 @@ class WholeCheckpointHook(CheckpointHook):
             self._clean_up(runner)
         place, due = _validation(runner)
         if due and runner.message_hub.get_info(VALIDATED) != place:
-            runner.logger.warning(f'The validation after {place} had not ended; it is done now.')
+            runner.logger.warning(
+                f'The validation after {place} was interrupted; it is repeated now.'
+            )
             self.saved_step = self._step(runner)
             runner.val_loop.run()
 
@@ -90,13 +95,13 @@ class WholeCheckpointHook(CheckpointHook):
         self.training = False
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        if not self.training:  # `runner.val()` of a user
+        if not self.training:  # the user called `runner.val()`
             return
         runner.message_hub.update_info(VALIDATED, _validation(runner)[0])
         before, self.saved_step = self.saved_step, None
         super().after_val_epoch(runner, metrics)
         step = self._step(runner)
-        if before == step and self.saved_step is None:  # not the best one, so not saved again
+        if before == step and self.saved_step is None:  # not the best, so super() did not save it
             meta = {'epoch': runner.epoch, 'iter': runner.iter}
             self._save_checkpoint_with_step(runner, step, meta)
         self.file_backend.finish()
@@ -105,13 +110,14 @@ class WholeCheckpointHook(CheckpointHook):
         return runner.epoch if self.by_epoch else runner.iter
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Save, point `last_checkpoint` to it, remove the oldest; in this order."""
-        self.file_backend.finish()  # a previous best one: the new one is whole
+        """Save, point `last_checkpoint` to the new file, remove the oldest; in this order."""
+        self.file_backend.finish()  # removes a previous best checkpoint: the new one is complete
         kept: list[int] = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             kept = [*self.keep_ckpt_ids, step]
             self.keep_ckpt_ids.append(step)
-            # With the one that is to go: a run that is killed before that removes it on resuming.
+            # The list includes the oldest, which is removed below. If the run is killed before that,
+            # the resumed run removes it.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -139,15 +145,15 @@ class WholeCheckpointHook(CheckpointHook):
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
     def _clean_up(self, runner: Runner) -> None:
-        """Remove what a killed process was writing."""
+        """Remove the incomplete files of a killed process."""
         for folder in {Path(self.out_dir), Path(runner.work_dir)}:
             for start in (self.filename_tmpl.split('{')[0], 'best_', 'last_checkpoint'):
-                for left in folder.glob(f'.{start}*{ASIDE}'):
-                    left.unlink(missing_ok=True)
+                for file in folder.glob(f'.{start}*{ASIDE}'):
+                    file.unlink(missing_ok=True)
 
 
 def _validation(runner: Runner) -> tuple[int, bool]:
-    """The place in training, in what its loop counts, and whether a validation belongs there."""
+    """The current epoch (or step, if the loop counts steps), and whether a validation is due."""
     loop = runner.train_loop
     epochs = isinstance(loop, EpochBasedTrainLoop)
     place, last = (loop.epoch, loop.max_epochs) if epochs else (loop.iter, loop.max_iters)

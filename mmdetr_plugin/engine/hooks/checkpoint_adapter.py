@@ -1,4 +1,4 @@
-"""Class rows by name, any number of queries: what training starts from."""
+"""Adapts the checkpoint of ``load_from`` to other classes and another number of queries."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class CheckpointAdapter(Hook):
-    """Puts the weights of ``load_from`` into the model's shapes and logs what became of them.
+    """Fits the weights of ``load_from`` to the model and logs what was loaded.
 
-    Where training starts, classes are mapped by name or start anew, and the number of queries may be
-    another one. Where a checkpoint is evaluated, all must come from the file; one that is resumed is
-    not touched.
+    When training starts, class rows are mapped by name or newly initialised, and the number of
+    queries may differ. When a checkpoint is evaluated, all weights must come from the file. When a
+    run is resumed, the checkpoint is not changed.
     """
 
     priority = 'HIGH'  # before EMAHook, which copies the weights
 
     def before_run(self, runner: Runner) -> None:
-        """Before the runner loads: no code of a downloaded file is run."""
+        """Make the runner load downloaded files without running code in them."""
         register_safe_loader()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace the weights of ``checkpoint`` by those that the model shall load.
+        """Replace the weights in ``checkpoint`` by those that fit the model.
 
         Raises:
-            ValueError: the checkpoint is of another model, or is evaluated and lacks something.
+            ValueError: the checkpoint belongs to another model, or it is evaluated and lacks weights.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner._resume or not isinstance(model, DETR):
             return
-        # ``Runner.train`` builds its loop before it loads; so do ``test`` and ``val``.
+        # ``Runner.train`` builds its loop before it loads the checkpoint; so do ``test`` and ``val``.
         start = isinstance(runner._train_loop, BaseLoop)
         file = runner._load_from or ''
         source = stated_names(checkpoint) or names_beside(file)
@@ -54,7 +54,7 @@ class CheckpointAdapter(Hook):
 
 
 def data_names(runner: Runner) -> Names | None:
-    """Names of the classes of the data that the runner trains on, or else tests on."""
+    """Class names of the data that the runner trains on, or else of the data it evaluates."""
     for loop in (runner._train_loop, runner._test_loop, runner._val_loop):
         if isinstance(loop, BaseLoop):
             meta = getattr(loop.dataloader.dataset, 'metainfo', None) or {}

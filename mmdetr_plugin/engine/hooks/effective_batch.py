@@ -1,4 +1,4 @@
-"""How many images a step of the optimizer sees, against how many its learning rate was chosen for."""
+"""Compares the number of images per optimizer step with the number the learning rate was tuned for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class EffectiveBatchHook(Hook):
-    """Says it before training, and what to change where the two differ.
+    """Logs both numbers before training and, if they differ, what to change.
 
-    The number that a config was chosen for is its ``auto_scale_lr.base_batch_size``.
+    The batch size that a config was tuned for is its ``auto_scale_lr.base_batch_size``.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -35,16 +35,16 @@ class EffectiveBatchHook(Hook):
 
 
 def images_per_process(runner: Runner) -> int:
-    """Images in a batch of one process, before or after the loader is built."""
+    """Number of images in a batch of one process, before or after the loader is built."""
     loader = runner.train_dataloader
     if isinstance(loader, Mapping):
         return loader['batch_size']
-    # A config's own batch sampler, AspectRatioBatchSampler for one, takes the loader's place.
+    # If the config has a batch sampler (AspectRatioBatchSampler), the loader has no batch size.
     return loader.batch_size or loader.batch_sampler.batch_size
 
 
 def accumulated_steps(runner: Runner) -> int:
-    """Steps whose gradients are added up, before or after the wrapper of the optimizer is built."""
+    """Number of steps whose gradients are summed, before or after the optimizer wrapper is built."""
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, Mapping):
         return wrapper.get('accumulative_counts', 1)
@@ -52,19 +52,19 @@ def accumulated_steps(runner: Runner) -> int:
 
 
 def describe(images: int, gpus: int, steps: int, tuned: int | None, rate: float) -> str:
-    """The effective batch in words; after a semicolon what to change, if anything.
+    """Describe the effective batch; a semicolon and advice follow if something should be changed.
 
     Args:
-        images: per GPU and step.
-        gpus: processes of the run.
-        steps: whose gradients are accumulated.
+        images: number of images per GPU and step.
+        gpus: number of processes of the run.
+        steps: number of steps whose gradients are accumulated.
         tuned: the effective batch that ``rate`` was chosen for.
         rate: the learning rate of the config.
     """
     total = images * gpus * steps
     text = f'effective batch = {images} per GPU x {gpus} GPUs x {steps} accumulated = {total}'
     if tuned is None:
-        return f'{text} (the config does not say for how many its learning rate was chosen)'
+        return f'{text} (the config does not state the batch that its learning rate was tuned for)'
     text += f', the config was tuned for {tuned}'
     if total == tuned:
         return text
@@ -77,6 +77,8 @@ def describe(images: int, gpus: int, steps: int, tuned: int | None, rate: float)
 
 
 def scaled_rate(rate: float, total: int, tuned: int) -> float:
-    """The rate for ``total`` images a step: Adam's goes with the square root of the batch, not with
-    the batch (Malladi et al., arXiv:2205.10287)."""
+    """The learning rate for ``total`` images per step.
+
+    With Adam it is proportional to the square root of the batch (Malladi et al., arXiv:2205.10287).
+    """
     return rate * math.sqrt(total / tuned)

@@ -1,4 +1,4 @@
-"""What is trained, and how fast."""
+"""Logs which parameters are trained, and at which learning rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class ParameterTableHook(Hook):
-    """Logs before training: part of the model, number of parameters, learning rate, weight decay."""
+    """Logs a table before training: parts, number of parameters, learning rate, weight decay."""
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -24,11 +24,11 @@ class ParameterTableHook(Hook):
 
 
 def parameter_table(model: nn.Module, groups: list[dict]) -> str:
-    """One row for the parameters of a part that have the same rate and weight decay.
+    """A text table with one row for all parameters of a part that share rate and weight decay.
 
     Args:
         model: its direct submodules are the parts.
-        groups: those of the optimizer.
+        groups: parameter groups of the optimizer.
     """
     of_parameter = {id(p): group for group in groups for p in group['params']}
     rows: dict[tuple[str, ...], list] = {}
@@ -49,7 +49,7 @@ def parameter_table(model: nn.Module, groups: list[dict]) -> str:
 
 
 def _training(group: Mapping | None) -> tuple[str, str, str]:
-    """Rate, weight decay and state. The rate is the one before any schedule."""
+    """Learning rate (before any schedule), weight decay and state of a parameter group."""
     if group is None:
         return '', '', 'frozen'
     rate = group.get('initial_lr', group['lr'])

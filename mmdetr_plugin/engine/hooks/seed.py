@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and the epoch alone."""
+"""Makes random numbers depend on the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class EpochSeedHook(DistSamplerSeedHook):
-    """Begins every epoch with random numbers of its own, in the loader's workers too.
+    """Seeds every epoch, in the loader's workers too, so that a resumed run gives the same result.
 
-    MMEngine's hook, in whose place this one stands, tells the sampler the epoch. Dropout and
-    augmentation go on from where the process is, so those of a resumed run differ from those of one
-    that was not interrupted. Here both are seeded by (seed, epoch), in a worker also by process and
-    worker: with the same numbers of these, resuming after an epoch changes nothing.
+    This hook replaces MMEngine's, which only sets the sampler's epoch. There the random numbers of
+    dropout and augmentation depend on all that were drawn before, so a resumed run differs from an
+    uninterrupted one. Here they are seeded by (seed, epoch), in a worker by (seed, process, epoch,
+    worker). With the same number of processes and workers, resuming after an epoch changes nothing.
 
-    A run without a seed in its config resumes with the one in the checkpoint; so does its sampler.
-    In a loop that counts steps, not epochs, only the order of the data is so restored.
+    If the config has no seed, a resumed run and its sampler use the seed in the checkpoint. In a loop
+    that counts steps instead of epochs, only the order of the data is restored.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -34,13 +34,14 @@ class EpochSeedHook(DistSamplerSeedHook):
         sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         if hasattr(sampler, 'seed'):
             seed = torch.tensor(runner.seed)
-            broadcast(seed)  # with `diff_rank_seed` the processes differ, the order must not
+            broadcast(seed)  # `diff_rank_seed` makes seeds differ; the order of the data must not
             sampler.seed = int(seed)
-        # It draws a number when it starts workers: not from those that dropout gets.
+        # The loader draws a number when it starts workers. Its own generator keeps this from changing
+        # the numbers that dropout gets.
         loader.generator = torch.Generator()
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        words = (runner.seed, get_rank())
-        loader.dataset.__getitems__ = SeededItems(loader.dataset, words, self.epoch)
+        entropy = (runner.seed, get_rank())
+        loader.dataset.__getitems__ = SeededItems(loader.dataset, entropy, self.epoch)
 
     def before_train_epoch(self, runner: Runner) -> None:
         super().before_train_epoch(runner)
@@ -49,26 +50,26 @@ class EpochSeedHook(DistSamplerSeedHook):
 
 
 class SeededItems:
-    """How a loader reads a batch of ``dataset``: a worker that starts an epoch is seeded first.
+    """Reads a batch of ``dataset``; seeds the worker before its first batch of an epoch.
 
-    A worker may live through many epochs; ``epoch`` lies in memory that it shares.
+    A worker may live for many epochs; ``epoch`` is in memory that it shares with the main process.
     """
 
-    def __init__(self, dataset: Dataset, words: tuple[int, int], epoch: Tensor) -> None:
-        self.dataset, self.words, self.epoch = dataset, words, epoch
+    def __init__(self, dataset: Dataset, entropy: tuple[int, int], epoch: Tensor) -> None:
+        self.dataset, self.entropy, self.epoch = dataset, entropy, epoch
         self.seeded = -1
 
     def __call__(self, indices: Sequence[int]) -> list:
         worker, epoch = get_worker_info(), int(self.epoch)
         if worker is not None and epoch != self.seeded:
-            set_seeds(*self.words, epoch, worker.id)
+            set_seeds(*self.entropy, epoch, worker.id)
             self.seeded = epoch
         return [self.dataset[index] for index in indices]
 
 
-def set_seeds(*words: int) -> None:
-    """Seed Python, NumPy and torch with what is mixed from ``words``."""
-    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+def set_seeds(*entropy: int) -> None:
+    """Seed Python, NumPy and torch with one number that is mixed from ``entropy``."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

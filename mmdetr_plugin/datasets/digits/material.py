@@ -1,4 +1,4 @@
-"""The raw material of the digits set: scikit-learn's bundled glyphs and photographs.
+"""Loads the material of the digits set: the glyphs and photographs bundled with scikit-learn.
 
 Handwriting: 1,797 glyphs of 8x8, UCI "Optical Recognition of Handwritten Digits".
 Photographs: ``china.jpg`` (danielbuechele) and ``flower.jpg`` (vultilion), both CC BY 2.0.
@@ -14,8 +14,8 @@ from scipy import ndimage
 
 STUFF_CLASSES = ('sky', 'water', 'building', 'tree', 'petal', 'leaf')
 
-# Outline of the pagoda in china.jpg as (x, y) of the 640 x 427 photograph: its colours alone do
-# not tell it from the trees in front of it.
+# Outline of the pagoda in china.jpg as (x, y) in pixels of the 640 x 427 photograph: by colour alone
+# it cannot be separated from the trees in front of it.
 # fmt: off
 _PAGODA = (
     (196, 28), (214, 28), (222, 66), (268, 100), (322, 118), (324, 130), (300, 140), (304, 158),
@@ -26,13 +26,13 @@ _PAGODA = (
     (160, 80), (190, 62),
 )
 # fmt: on
-_HORIZON = 208  # the row of china.jpg where haze becomes lake
-_MIN_REGION = 400  # pixels of the photograph; smaller regions join what surrounds them
+_HORIZON = 208  # row of china.jpg between sky and water
+_MIN_REGION = 400  # pixels of the photograph; smaller regions join their surroundings
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What the pictures are made of.
+class Material:
+    """The glyphs and photographs that the pictures are made of.
 
     Attributes:
         glyphs: (1797, 8, 8) float32 ink in 0..1.
@@ -47,11 +47,11 @@ class Sources:
     stuff: tuple[np.ndarray, ...]
 
 
-def load_sources() -> Sources:
-    """Read the glyphs and photographs that scikit-learn brings along.
+def load_material() -> Material:
+    """Read the glyphs and photographs from scikit-learn.
 
     Raises:
-        ImportError: scikit-learn, or the Pillow it reads photographs with, is not installed.
+        ImportError: scikit-learn is not installed, or Pillow, with which it reads photographs.
     """
     try:
         from sklearn.datasets import load_digits, load_sample_image
@@ -59,11 +59,11 @@ def load_sources() -> Sources:
         china, flower = load_sample_image('china.jpg'), load_sample_image('flower.jpg')
     except ImportError as error:
         raise ImportError(
-            'the digits set is made from data bundled with scikit-learn, which (or whose Pillow) '
-            f'cannot be imported ({error}); run `pip install mmdetr_plugin[demo]`'
+            'the digits set needs scikit-learn and Pillow, which could not be imported '
+            f'({error}); run `pip install mmdetr_plugin[demo]`'
         ) from error
     digits = load_digits()
-    return Sources(
+    return Material(
         glyphs=(digits.images / 16).astype(np.float32),
         labels=digits.target.astype(np.int64),
         photos=(np.ascontiguousarray(china), np.ascontiguousarray(flower)),
@@ -72,7 +72,7 @@ def load_sources() -> Sources:
 
 
 def absorb(labels: np.ndarray, small: np.ndarray) -> np.ndarray:
-    """Give every pixel of ``small`` the label of the nearest pixel outside it; both (H, W)."""
+    """Give every pixel in the mask ``small`` the label of the nearest pixel outside; both (H, W)."""
     if not small.any() or small.all():
         return labels
     nearest = ndimage.distance_transform_edt(
@@ -82,7 +82,7 @@ def absorb(labels: np.ndarray, small: np.ndarray) -> np.ndarray:
 
 
 def _china_stuff(rgb: np.ndarray) -> np.ndarray:
-    """Sky and water are pale, split at the horizon; the pagoda has an outline; the rest is tree."""
+    """Label sky and water (pale, split at the horizon), the pagoda (by outline) and trees (rest)."""
     red, blue = rgb[..., 0].astype(int), rgb[..., 2].astype(int)
     hsv = cv2.cvtColor(cv2.GaussianBlur(rgb, (3, 3), 0), cv2.COLOR_RGB2HSV)
     pale = (hsv[..., 2] > 140) & (hsv[..., 1] < 75) & (blue >= red - 12)
@@ -95,7 +95,7 @@ def _china_stuff(rgb: np.ndarray) -> np.ndarray:
 
 
 def _flower_stuff(rgb: np.ndarray) -> np.ndarray:
-    """The blossom is bright and orange, the leaves behind it dark and blue-green."""
+    """Label the blossom, which is bright and orange, and the dark blue-green leaves."""
     red, blue = rgb[..., 0].astype(int), rgb[..., 2].astype(int)
     petal = (red > blue + 40) & (rgb.max(axis=2) > 110)
     labels = np.where(petal, STUFF_CLASSES.index('petal'), STUFF_CLASSES.index('leaf'))
@@ -103,7 +103,7 @@ def _flower_stuff(rgb: np.ndarray) -> np.ndarray:
 
 
 def _smooth(labels: np.ndarray, kernel: int) -> np.ndarray:
-    """Median filter, then let regions below ``_MIN_REGION`` pixels join their surroundings."""
+    """Apply a median filter, then merge regions below ``_MIN_REGION`` with their surroundings."""
     labels = cv2.medianBlur(labels.astype(np.uint8), kernel)
     small = np.zeros(labels.shape, bool)
     for label in np.unique(labels):
