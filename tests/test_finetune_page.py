@@ -107,7 +107,9 @@ def test_commands_fit_the_tools() -> None:
     assert len(COMMANDS) == 4
     for line in COMMANDS:
         _, script, first, *rest = shlex.split(line)
-        source = (ROOT / script).read_text() + (ROOT / 'mmdetr_plugin/engine/command_line.py').read_text()
+        source = (ROOT / script).read_text() + (
+            ROOT / 'mmdetr_plugin/engine/command_line.py'
+        ).read_text()
         assert all(f"'{word}'" in source for word in rest if word.startswith('--'))
         stem = Path(first).stem
         assert first in (f'configs/finetune/{stem}.py', f'work_dirs/{stem}/{stem}.py')

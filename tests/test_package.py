@@ -244,7 +244,9 @@ def test_a_fork_has_bounds_too(fake) -> None:
 def test_leftover_folder_is_no_installation(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / 'leftover' / 'ops').mkdir(parents=True)
     monkeypatch.syspath_prepend(tmp_path)
-    assert 'leftover: needs >=1.0, but is not installed' in complaint(Requirement('leftover', '1.0'))
+    assert 'leftover: needs >=1.0, but is not installed' in complaint(
+        Requirement('leftover', '1.0')
+    )
 
 
 def test_importing_the_package_tells_it(fake, tmp_path: Path) -> None:

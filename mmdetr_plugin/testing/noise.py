@@ -21,8 +21,8 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
     Args:
         dn: arrays of a parity case, by their names after ``dn/``. DN-DETR and DINO draw flat arrays
             (``draw_label_p``, ``draw_label_new``, ``draw_box_sign``, ``draw_box_u``, with
-            ``batch_index`` and ``query_index``), RT-DETR and D-FINE arrays of (B, N) (``label_uniform``,
-            ``new_label``, ``box_sign``, ``box_uniform``).
+            ``batch_index`` and ``query_index``); RT-DETR and D-FINE draw arrays (B, N) and (B, N, 4)
+            (``label_uniform``, ``new_label``, ``box_sign``, ``box_uniform``).
 
     Raises:
         ValueError: the model has no denoising queries, or the numbers are not of this batch.

@@ -21,8 +21,8 @@ from ..checkpoints import from_official, to_official
 from ..detector import DETR
 from ..engine.project import project_root
 from ..ops.boxes import cxcywh_to_xyxy
-from ..registry import MODELS
 from ..queries import EncoderProposals
+from ..registry import MODELS
 from ..structures import Memory, Outputs, State, Targets
 
 Arrays = dict[str, np.ndarray]

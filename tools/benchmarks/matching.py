@@ -19,8 +19,8 @@ from mmdet.registry import MODELS as MMDET
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from mmdetr_plugin.structures import Targets
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.structures import Targets
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 from mmdetr_plugin.testing.inputs import NUM_CLASSES, samples
 from mmdetr_plugin.testing.peers import mmdet_config, our_config

@@ -1,4 +1,4 @@
-# DINO: the best tokens of the encoder give the boxes of the queries, noised objects are trained besides.
+# DINO: the best tokens of the encoder become queries; noised objects are further queries in training.
 _base_ = './deformable_attention.py'
 
 ffn = dict(hidden_dims=2048)
