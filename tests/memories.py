@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mmdetr_plugin.positions.maps import PositionEncoding
-from mmdetr_plugin.structures import Memory, Shapes
+from mmdetr_plugin.structures import Memory
+from mmdetr_plugin.structures.memory import Shapes
 
 STRIDE = 8
 """Pixels per cell of the first level."""

@@ -120,7 +120,7 @@ def test_patterns_and_points_change_each_for_itself(name: str) -> None:
         many, few = (m.queries(memory, m.head)[0] for m, memory in zip((source, target), memories))
     index = torch.cat((torch.arange(5), 12 + torch.arange(5)))
     torch.testing.assert_close(few.content, many.content[:, index])
-    torch.testing.assert_close(few.ref, many.ref[:, index])
+    torch.testing.assert_close(few.ref.values, many.ref.values[:, index])
 
 
 # ---- classes ------------------------------------------------------------------------------------

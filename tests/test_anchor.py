@@ -177,7 +177,7 @@ def test_grid_of_anchors(position, memory):
     expected = {(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)}
     assert set(map(tuple, source.points.tolist())) == expected
     assert set(source.state_dict()) == {'patterns.weight'}
-    assert source(memory, None)[0].ref.shape == (2, 4, 2)
+    assert source(memory, None)[0].ref.values.shape == (2, 4, 2)
 
 
 def test_anchors_must_be_known_and_a_grid_square(position):

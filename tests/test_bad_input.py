@@ -68,7 +68,6 @@ def test_slot_without_a_type() -> None:
         ('queries__number', 'queries'),
         ('decoder__layer__cross_attn__heads', 'cross_attn'),
         ('head__num_clases', 'head'),
-        ('criterion__loss_box', 'criterion'),
         ('neck__channels', 'neck'),
     ],
 )
@@ -76,6 +75,14 @@ def test_unknown_argument(option: str, slot: str) -> None:
     name = option.rsplit('__', 1)[-1]
     with pytest.raises(ValueError, match=rf"slot '{slot}': \w+ takes .* got \['{name}'\]; remove"):
         build('detr_r50', **{option: 1})
+
+
+def test_arguments_of_the_criterion_that_are_no_losses() -> None:
+    text = r"names of losses must begin with 'loss' .* got \['box_loss'\]; rename or remove them"
+    with pytest.raises(ValueError, match=text):
+        build('detr_r50', criterion__box_loss={'type': 'BoxL1Loss'})
+    with pytest.raises(ValueError, match=r"slot 'criterion.losses.loss_box' needs .* got .*int;"):
+        build('detr_r50', criterion__loss_box=1)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +113,12 @@ def test_values_that_do_not_fit(options: dict, text: str) -> None:
         (
             'detr_r50',
             {'neck__in_channels': [2048]},
-            r"in_channels must be those of the backbone's maps, \[64\], got \[2048\]; set neck",
+            r"in_channels must be those of .* last maps, \[64\], got \[2048\]; leave it out, or",
         ),
         (
             'deformable_detr_r50',
             {'backbone__out_indices': (2, 3)},
-            r"must be those of the backbone's maps, \[32, 64\], got \[16, 32, 64\]",
+            r"must be those of the backbone's last maps, \[32, 64\], got \[16, 32, 64\]",
         ),
         (
             'deformable_detr_r50',
@@ -141,9 +148,8 @@ def test_values_that_do_not_fit(options: dict, text: str) -> None:
     ],
 )
 def test_parts_that_do_not_fit_together(name: str, options: dict, text: str) -> None:
-    model = build(name, **options)
     with pytest.raises(ValueError, match=text):
-        model(*tiny.batch(), mode='tensor')
+        build(name, **options)(*tiny.batch(), mode='tensor')
 
 
 def test_softmax_loss_needs_its_column() -> None:
@@ -182,7 +188,7 @@ def test_more_objects_than_queries_are_counted(model: nn.Module, warned: list[st
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
-@pytest.mark.parametrize('what', ['logits', 'box_logit'])
+@pytest.mark.parametrize('what', ['class', 'box'])
 def test_predictions_that_are_not_finite(
     model: nn.Module,
     value: float,
@@ -194,18 +200,20 @@ def test_predictions_that_are_not_finite(
     original = type(model.head).forward
 
     def spoil(hidden: Tensor, state: object, layer: int, predict: bool = True) -> tuple:
-        prediction, state = original(model.head, hidden, state, layer, predict)
-        if layer == 1:
-            getattr(prediction, what)[0, 3] = value
-        return prediction, state
+        predictions, state = original(model.head, hidden, state, layer, predict)
+        if layer == 1 and what == 'class':
+            predictions[-1].logits[0, 3] = value
+        elif layer == 1:
+            predictions[-1].boxes[0, 3] = torch.tensor(value).sigmoid()
+        return predictions, state
 
     model.head.forward = spoil
     losses = model.loss(images, samples)
     assert {'loss_cls', 'loss_bbox', 'loss_iou'} <= set(losses)
-    if what == 'logits' or value != value:  # the sigmoid of an infinite box is finite
+    if what == 'class' or value != value:  # the sigmoid of an infinite box is finite
         (line,) = warned
         assert 'NaN or infinite matching costs in decoder layer 1, 0 (' in line
-        assert ('class' in line) == (what == 'logits')
+        assert ('class' in line) == (what == 'class')
         assert 'objects went to finite queries' in line
     assert torch.isfinite(losses['d0.loss_cls'])
 
@@ -325,15 +333,16 @@ def test_number_of_classes(value: object) -> None:
 @pytest.mark.parametrize(
     ('slot', 'part'),
     [
-        ('loss_cls', {'type': 'FocalLoss', 'use_sigmoid': True}),
-        ('loss_bbox', {'type': 'L1Loss'}),
+        ('losses.loss_cls', {'type': 'FocalLoss', 'use_sigmoid': True}),
+        ('losses.loss_bbox', {'type': 'L1Loss'}),
         ('assigner', {'type': 'mmdet.HungarianAssigner', 'match_costs': [{'type': 'BBoxL1Cost'}]}),
     ],
 )
 def test_parts_of_mmdet_in_the_criterion(slot: str, part: dict) -> None:
     cfg = tiny.shrink(tiny.load('conditional_detr_r50').model)
-    cfg.criterion[slot] = part
-    with pytest.raises(ValueError, match=rf"criterion.{slot} must be .* use type='mmdetr_plugin\."):
+    cfg.criterion[slot.removeprefix('losses.')] = part
+    text = rf"slot 'criterion.{slot}' needs a subclass of mmdetr_plugin\..* got mmdet\..*; choose"
+    with pytest.raises(ValueError, match=text):
         MODELS.build(cfg)
 
 

@@ -16,8 +16,12 @@ from mmdetr_plugin.ops.coordinates import sine_point_code
 from mmdetr_plugin.positions.queries import BoxPosition, DeformableBoxPosition
 from mmdetr_plugin.queries import LearnedBoxes
 from mmdetr_plugin.registry import MODELS
+<<<<<<< HEAD
 from mmdetr_plugin.structures import Memory, State
 from mmdetr_plugin.transformer.encoder import Encoder
+=======
+from mmdetr_plugin.structures import LogitReference, Memory, State
+>>>>>>> tests
 
 WIDTH, BATCH, QUERIES = 16, 2, 5
 
@@ -41,7 +45,7 @@ def memory() -> Memory:
 @pytest.fixture
 def state() -> State:
     content = torch.randn(BATCH, QUERIES, WIDTH)
-    return State(content, ref=torch.randn(BATCH, QUERIES, 4))
+    return State(content, ref=LogitReference(torch.randn(BATCH, QUERIES, 4)))
 
 
 # ---- positions -----------------------------------------------------------------------------------
@@ -82,15 +86,15 @@ def test_deformable_position_is_relative_to_the_padded_level(state: State, memor
 
 
 def test_points_are_no_boxes(state: State, memory: Memory) -> None:
-    points = State(state.content, ref=state.ref[..., :2])
+    points = State(state.content, ref=state.ref.points())
     for position in (BoxPosition(WIDTH), DeformableBoxPosition(WIDTH)):
         with pytest.raises(ValueError, match='needs references with 4 coordinates, got 2; choose'):
             position(points, memory, 0)
 
 
 def test_half_precision_references_are_coded_in_single(state: State, memory: Memory) -> None:
-    half = State(state.content, ref=state.ref.bfloat16())
-    single = State(state.content, ref=state.ref.bfloat16().float())
+    half = State(state.content, ref=state.ref.map(torch.Tensor.bfloat16))
+    single = State(state.content, ref=half.ref.map(torch.Tensor.float))
     position = BoxPosition(WIDTH)
     assert torch.equal(position(half, memory, 0).spatial, position(single, memory, 0).spatial)
 
@@ -119,7 +123,7 @@ def test_content_of_boxes(memory: Memory) -> None:
     learned = LearnedBoxes(QUERIES, WIDTH, learned_content=True)
     state, _ = learned(memory, None)
     assert torch.equal(state.content[1], learned.content.weight)
-    assert torch.equal(state.ref[1], learned.boxes.weight)
+    assert torch.equal(state.ref.values[1], learned.boxes.weight)
 
 
 @pytest.mark.parametrize('learned', [False, True])
@@ -127,7 +131,7 @@ def test_patterns_come_one_after_the_other(memory: Memory, learned: bool) -> Non
     """Query pattern * num_queries + box."""
     queries = LearnedBoxes(QUERIES, WIDTH, learned_content=learned, num_patterns=3)
     state, _ = queries(memory, None)
-    assert state.ref.shape == (BATCH, 3 * QUERIES, 4)
+    assert state.ref.values.shape == (BATCH, 3 * QUERIES, 4)
     for pattern in range(3):
         for box in range(QUERIES):
             index = pattern * QUERIES + box
@@ -135,7 +139,7 @@ def test_patterns_come_one_after_the_other(memory: Memory, learned: bool) -> Non
             if learned:
                 content = content + queries.content.weight[box]
             assert torch.equal(state.content[0, index], content)
-            assert torch.equal(state.ref[0, index], queries.boxes.weight[box])
+            assert torch.equal(state.ref.values[0, index], queries.boxes.weight[box])
 
 
 def test_fixed_centres_are_drawn_over_the_image() -> None:

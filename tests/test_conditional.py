@@ -14,7 +14,7 @@ from mmdetr_plugin.attention import ConditionalCrossAttention, DecoupledSelfAtte
 from mmdetr_plugin.ops.coordinates import sine_point_code
 from mmdetr_plugin.positions.queries import FORMS, PROJECTIONS, CodeProjection, ConditionalPosition
 from mmdetr_plugin.registry import MODELS
-from mmdetr_plugin.structures import Memory, State
+from mmdetr_plugin.structures import LogitReference, Memory, State
 
 WIDTH, HEADS, BATCH, QUERIES, CELLS = 16, 4, 2, 5, 6
 
@@ -37,7 +37,7 @@ def memory() -> Memory:
 @pytest.fixture
 def state() -> State:
     content, pos, spatial = torch.randn(3, BATCH, QUERIES, WIDTH).unbind()
-    return State(content, pos, torch.randn(BATCH, QUERIES, 2), spatial)
+    return State(content, pos, LogitReference(torch.randn(BATCH, QUERIES, 2)), spatial)
 
 
 def heads(x: Tensor) -> list[Tensor]:

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from mmdetr_plugin.checkpoints import from_official, official_names, to_official
 from mmdetr_plugin.criterion import MaskDiceLoss, MaskFocalLoss, Targets
 from mmdetr_plugin.datasets import make_digits
-from mmdetr_plugin.heads import AttentionMaskHead, PanopticArgmax
+from mmdetr_plugin.heads import AttentionMaskHead, Features, PanopticArgmax
 from mmdetr_plugin.heads.panoptic import nearest_places
 from mmdetr_plugin.registry import DATASETS
-from mmdetr_plugin.structures import Memory
+from mmdetr_plugin.structures import Masks, Memory, Prediction
 from mmdetr_plugin.visualization import PanopticVisualizer
 
 JOINT, BOXES, MASKS = (f'detr_panoptic_{step}r50' for step in ('', 'boxes_', 'masks_'))
@@ -67,18 +67,20 @@ def memory_of(batch: int, height: int, width: int) -> Memory:
     return Memory(tokens, torch.zeros_like(tokens), flat, ((height, width),), ratios, sizes)
 
 
-def head_and_inputs(chunk: int) -> tuple[AttentionMaskHead, tuple]:
+def head_and_inputs(chunk: int) -> tuple[AttentionMaskHead, tuple[Prediction], Features]:
     torch.manual_seed(0)
     head = tiny.randomise_(AttentionMaskHead([4, 6, 8], embed_dims=32, num_heads=4, chunk=chunk))
     embedded = memory_of(2, 2, 3)
     memory = replace(embedded, tokens=torch.randn_like(embedded.tokens))
-    levels = [torch.randn(2, c, *size) for c, size in ((4, (16, 24)), (6, (8, 12)), (8, (4, 6)))]
-    return head, (torch.randn(2, 7, 32), embedded, memory, levels)
+    sizes = ((4, (16, 24)), (6, (8, 12)), (8, (4, 6)))
+    features = Features(tuple(torch.randn(2, c, *size) for c, size in sizes), embedded, memory)
+    logits, boxes, hidden = torch.randn(2, 7, 5), torch.rand(2, 7, 4), torch.randn(2, 7, 32)
+    return head, (Prediction(logits, boxes, hidden),), features
 
 
 def test_attention_is_one_distribution_over_heads_and_places() -> None:
-    head, (hidden, _, memory, _) = head_and_inputs(chunk=4)
-    maps = head.attention(hidden, memory)
+    head, (prediction,), features = head_and_inputs(chunk=4)
+    maps = head.attention(prediction.hidden, features.memory)
     assert maps.shape == (2, 7, 4, 2, 3)
     torch.testing.assert_close(maps.sum((2, 3, 4)), torch.ones(2, 7))
     assert (maps[0, ..., -1] == 0).all() and (maps[0, ..., :-1] > 0).all() and (maps[1] > 0).all()
@@ -86,13 +88,13 @@ def test_attention_is_one_distribution_over_heads_and_places() -> None:
 
 @pytest.mark.parametrize('chunk', [1, 3, 14])
 def test_chunks_change_neither_masks_nor_gradients(chunk: int) -> None:
-    head, inputs = head_and_inputs(chunk=100)
-    expected = head(*inputs)
+    head, *inputs = head_and_inputs(chunk=100)
+    expected = head(*inputs).dense()
     expected.square().sum().backward()
     grads = [p.grad.clone() for p in head.parameters()]
     head.zero_grad()
     head.chunk = chunk
-    got = head(*inputs)
+    got = head(*inputs).dense()
     got.square().sum().backward()
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close([p.grad for p in head.parameters()], grads, rtol=1e-3, atol=1e-4)
@@ -100,7 +102,7 @@ def test_chunks_change_neither_masks_nor_gradients(chunk: int) -> None:
 
 def test_chunks_bound_what_is_kept_for_the_gradient() -> None:
     def kept(chunk: int) -> int:
-        head, inputs = head_and_inputs(chunk)
+        head, *inputs = head_and_inputs(chunk)
         sizes = []
 
         def pack(x: Tensor) -> Tensor:
@@ -108,17 +110,30 @@ def test_chunks_bound_what_is_kept_for_the_gradient() -> None:
             return x
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            head(*inputs)
+            head(*inputs).dense()
         return sum(sizes)
 
     assert kept(chunk=2) < kept(chunk=100) / 4
 
 
 def test_some_masks_are_those_of_all() -> None:
-    head, inputs = head_and_inputs(chunk=4)
+    head, *inputs = head_and_inputs(chunk=4)
     index = torch.tensor([9, 0, 13, 3, 3])
     with torch.no_grad():
-        torch.testing.assert_close(head.prepare(*inputs)(index), head(*inputs).flatten(0, 1)[index])
+        masks = head(*inputs)
+        torch.testing.assert_close(masks.select(index), masks.dense().flatten(0, 1)[index])
+
+
+def test_masks_are_those_of_the_last_prediction() -> None:
+    head, (prediction,), features = head_and_inputs(chunk=4)
+    other = replace(prediction, hidden=-prediction.hidden)
+    with torch.no_grad():
+        alone, last, first = (
+            head(predictions, features).dense()
+            for predictions in ((prediction,), (other, prediction), (prediction, other))
+        )
+    assert torch.equal(last, alone)
+    assert not torch.allclose(first, alone)
 
 
 def test_channels_come_from_the_backbone(model: nn.Module) -> None:
@@ -126,14 +141,20 @@ def test_channels_come_from_the_backbone(model: nn.Module) -> None:
 
 
 def test_another_number_of_maps_is_told() -> None:
-    head, (*inputs, levels) = head_and_inputs(chunk=4)
+    head, predictions, features = head_and_inputs(chunk=4)
     with pytest.raises(ValueError, match='built for 3 maps of the backbone, got 2; make backbone'):
-        head(*inputs, levels[1:])
+        head(predictions, replace(features, levels=features.levels[1:]))
 
 
-@pytest.mark.parametrize('settings', [{'chunk': 0}, {'embed_dims': 8}])
-def test_sizes_out_of_range(settings: dict) -> None:
-    with pytest.raises(ValueError, match='chunk must be 1 or more and embed_dims at least 16, got'):
+@pytest.mark.parametrize(
+    ('settings', 'text'),
+    [
+        ({'chunk': 0}, r'mask_head\.chunk must be 1 or more, got 0; change it'),
+        ({'embed_dims': 8}, r'embed_dims must be at least 16 .* reads 3 maps, got 8; change it'),
+    ],
+)
+def test_sizes_out_of_range(settings: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         AttentionMaskHead([4, 6, 8], **{'embed_dims': 32, **settings})
 
 
@@ -158,17 +179,20 @@ def test_focal_and_dice_by_their_definitions() -> None:
 def test_only_masks_of_matched_queries_are_computed(model: nn.Module) -> None:
     images, samples = tiny.batch()
     asked = []
-    prepare = model.mask_head.prepare
 
-    def spy(*inputs: object) -> object:
-        select = prepare(*inputs)
-        return lambda index: asked.append(len(index)) or select(index)
+    class Spy(Masks):
+        def __init__(self, masks: Masks) -> None:
+            self.masks = masks
 
-    model.mask_head.prepare = spy
+        def select(self, index: Tensor) -> Tensor:
+            asked.append(len(index))
+            return self.masks.select(index)
+
+    handle = model.mask_head.register_forward_hook(lambda _, inputs, masks: Spy(masks))
     try:
         model.loss(images, samples)
     finally:
-        del model.mask_head.prepare
+        handle.remove()
     assert asked == [4]  # objects of the batch
 
 

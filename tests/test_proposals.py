@@ -37,7 +37,7 @@ def make(num_queries: int = 10) -> tuple[EncoderProposals, SetHead]:
 def test_anchors_are_centred_squares_of_their_level(memory: Memory) -> None:
     source, _ = make()
     boxes, valid = source.anchors(memory)
-    boxes = boxes.sigmoid()
+    boxes = boxes.unit()
     # Centres in the unpadded image, which is 8 x 4 cells of the first level and 4 x 2 of the second.
     torch.testing.assert_close(boxes[0, 9], torch.tensor([1.5 / 8, 1.5 / 4, 0.05, 0.05]))
     torch.testing.assert_close(boxes[0, 64 + 5], torch.tensor([1.5 / 4, 1.5 / 2, 0.1, 0.1]))
@@ -55,11 +55,11 @@ def test_tokens_near_the_border_make_no_proposal() -> None:
 def test_the_best_tokens_become_queries(memory: Memory) -> None:
     source, head = make()
     state, proposals = source(memory, head)
-    proposals = proposals()
-    scores = proposals.logits[0, :, 0]
+    prediction = proposals().prediction
+    scores = prediction.logits[0, :, 0]
     chosen = scores.argsort(descending=True)[:10]
-    torch.testing.assert_close(state.ref.unit()[0], proposals.box_logit[0, chosen].sigmoid())
-    assert not state.ref.requires_grad
+    torch.testing.assert_close(state.ref.unit()[0], prediction.boxes[0, chosen])
+    assert not state.ref.values.requires_grad
     assert state.content.shape == state.pos.shape == (1, 10, WIDTH)
 
 
@@ -71,10 +71,10 @@ def test_padding_is_ranked_as_published(memory: Memory) -> None:
     source, head = make(num_queries=80)
     nn.init.zeros_(source.output.bias)
     state, proposals = source(memory, head)
-    proposals = proposals()
-    scores = proposals.logits[0, :, 0]
+    prediction = proposals().prediction
+    scores = prediction.logits[0, :, 0]
     padding = scores[memory.mask[0]]
     assert (padding == padding[0]).all()
     assert (scores[~memory.mask[0]] < padding[0]).any()
-    assert state.ref.isposinf().any()
+    assert state.ref.values.isposinf().any()
     assert all(x.isfinite().all() for x in (state.pos, state.content, state.ref.unit()))

@@ -10,11 +10,19 @@ import torch
 from torch import Tensor
 
 from mmdetr_plugin.attention import SemanticAlignedAttention
+<<<<<<< HEAD
 from mmdetr_plugin.ops.gaussian import log_gaussian
 from mmdetr_plugin.positions.maps import SinePosition
 from mmdetr_plugin.positions.queries import SineQueryPosition
 from mmdetr_plugin.structures import Memory, State
 from mmdetr_plugin.transformer.encoder import init_transformer_
+=======
+from mmdetr_plugin.transformer.initialization import init_transformer_
+from mmdetr_plugin.ops.gaussian import log_gaussian
+from mmdetr_plugin.positions.maps import SinePosition
+from mmdetr_plugin.positions.queries import SineQueryPosition
+from mmdetr_plugin.structures import LogitReference, Memory, State
+>>>>>>> tests
 
 WIDTH, HEADS = 16, 4
 SHAPES = ((6, 9), (3, 5))
@@ -47,7 +55,7 @@ def make_memory(shapes: tuple = SHAPES[:1]) -> Memory:
 
 def make_state(num_queries: int = 3) -> State:
     ref = torch.randn(2, num_queries, 4).double().requires_grad_()
-    return State(torch.randn(2, num_queries, WIDTH).double(), ref=ref)
+    return State(torch.randn(2, num_queries, WIDTH).double(), ref=LogitReference(ref))
 
 
 def make_op(**arguments: object) -> SemanticAlignedAttention:
@@ -180,7 +188,7 @@ def test_regions_read_padding_that_attention_masks() -> None:
     op, memory = make_op(), make_memory()
     other = replace(memory, tokens=memory.tokens.masked_fill(memory.mask[..., None], 3.0))
     ref = torch.tensor([[0.4, 0.4, 0.3, 0.3], [0.9, 0.9, 0.6, 0.6]]).double().logit()
-    state = State(torch.randn(2, 2, WIDTH).double(), ref=ref.expand(2, -1, -1))
+    state = State(torch.randn(2, 2, WIDTH).double(), ref=LogitReference(ref.expand(2, -1, -1)))
     with torch.no_grad():
         before, after = op(state, memory, 0), op(state, other, 0)
     torch.testing.assert_close(before[0], after[0])  # an image without padding
@@ -191,7 +199,7 @@ def test_regions_read_padding_that_attention_masks() -> None:
 def test_borders_and_codes_carry_no_gradient() -> None:
     state = make_state()
     make_op()(state, make_memory(), 0).sum().backward()
-    assert state.ref.grad is None
+    assert state.ref.values.grad is None
 
 
 def test_gaussian_learns_from_its_initial_weights() -> None:
@@ -200,7 +208,7 @@ def test_gaussian_learns_from_its_initial_weights() -> None:
     op(state, make_memory(), 0).square().sum().backward()
     steepness = op.points.mlp[-1].weight.grad[2 * HEADS :]
     assert steepness.abs().amax(1).min() > 0
-    assert state.ref.grad.abs().max() > 0
+    assert state.ref.values.grad.abs().max() > 0
     assert not op.points.mlp[-1].bias.any()
 
 
@@ -211,7 +219,7 @@ def test_gaussian_learns_from_its_initial_weights() -> None:
 def test_order_of_queries_does_not_matter(gaussian: bool) -> None:
     op, state, memory = make_op(gaussian=gaussian), make_state(), make_memory()
     order = torch.tensor([2, 0, 1])
-    shuffled = State(state.content[:, order], ref=state.ref[:, order])
+    shuffled = state.map(lambda x: x[:, order])
     with torch.no_grad():
         torch.testing.assert_close(op(shuffled, memory, 0), op(state, memory, 0)[:, order])
 
@@ -235,8 +243,8 @@ def test_levels_must_exist() -> None:
 def test_a_reference_that_is_not_finite_stays_with_its_query() -> None:
     """The criterion reports non-finite predictions; RoIAlign must not end the program before."""
     op, state, memory = make_op(), make_state(), make_memory()
-    ref = state.ref.detach().clone()
-    ref[1, 2] = torch.nan
+    ref = state.ref.map(lambda values: values.detach().clone())
+    ref.values[1, 2] = torch.nan
     with torch.no_grad():
         expected, got = op(state, memory, 0), op(replace(state, ref=ref), memory, 0)
     assert got[1, 2].isnan().all()
@@ -246,7 +254,7 @@ def test_a_reference_that_is_not_finite_stays_with_its_query() -> None:
 @pytest.mark.parametrize('coordinates', [0, 2])
 def test_references_must_be_boxes(coordinates: int) -> None:
     state = make_state()
-    state = replace(state, ref=state.ref[..., :coordinates] if coordinates else None)
+    state = replace(state, ref=state.ref.points() if coordinates else None)
     with pytest.raises(ValueError, match=f'4 coordinates, got {coordinates}; use queries that'):
         make_op()(state, make_memory(), 0)
 

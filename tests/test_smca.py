@@ -17,9 +17,15 @@ from mmdetr_plugin.attention import (
     GaussianPrior,
     LevelConvolution,
 )
+<<<<<<< HEAD
 from mmdetr_plugin.structures import State
 from mmdetr_plugin.transformer.encoder import init_transformer_
 from mmdetr_plugin.transformer.memory_adapter import FinestLevelDownsampler
+=======
+from mmdetr_plugin.transformer.initialization import init_transformer_
+from mmdetr_plugin.transformer.memory_adapter import FinestLevelDownsampler
+from mmdetr_plugin.structures import LogitReference, State
+>>>>>>> tests
 
 WIDTH, HEADS, QUERIES = 16, 4, 5
 ONE = ((6, 9),)
@@ -65,7 +71,7 @@ def test_gaussians_are_those_of_the_paper():
     offsets, steepness = (
         layer(x).view(2, QUERIES, 2, HEADS, 2) for layer in (prior.offsets, prior.steepness)
     )
-    assert torch.equal(state.ref, prior.reference(x))
+    assert torch.equal(state.ref.values, prior.reference(x))
     for image, query, level, head, row, column in [
         (0, 1, 0, 3, 2, 5), (1, 4, 0, 0, 0, 8), (0, 0, 1, 2, 2, 4), (1, 2, 1, 1, 1, 0),
     ]:  # fmt: skip
@@ -86,7 +92,7 @@ def test_every_head_peaks_at_its_centre():
         prior.offsets.bias.copy_(torch.tensor([0, 0, 2, 0, 0, -1, 1, 1]).double())
     state = prior.prepare(make_state(), memory, 0)
     centre = torch.tensor((4, 2)).double() * STRIDE / memory.image_wh[0]  # cell (4, 2)
-    state = replace(state, ref=centre.logit().expand(2, QUERIES, 2))
+    state = replace(state, ref=LogitReference(centre.logit().expand(2, QUERIES, 2)))
     bias, shares = prior(state, memory)
     assert shares is None
     peaks = bias[0].argmax(-1)  # (heads, N)
@@ -116,11 +122,11 @@ def test_the_reference_is_made_in_layer_0_and_stays():
 def test_boxes_and_points_of_the_queries_serve_as_references():
     memory, prior = make_memory(ONE, WIDTH), make_prior(make_reference=False)
     assert prior.reference is None
-    ref = torch.randn(2, QUERIES, 4).double()
+    ref = LogitReference(torch.randn(2, QUERIES, 4).double())
     state = make_state()
     boxes, points = (
         prior(prior.prepare(replace(state, ref=r), memory, 0), memory)[0]
-        for r in (ref, ref[..., :2])
+        for r in (ref, ref.points())
     )
     torch.testing.assert_close(boxes, points)
 
@@ -173,7 +179,8 @@ def test_a_flat_prior_changes_nothing():
 
 def test_conditional_attention_takes_the_prior_too():
     memory, op = make_memory(ONE, WIDTH), make_op(ConditionalCrossAttention, make_reference=False)
-    ref, spatial = torch.randn(2, QUERIES, 2).double(), torch.randn(2, QUERIES, WIDTH).double()
+    ref = LogitReference(torch.randn(2, QUERIES, 2).double())
+    spatial = torch.randn(2, QUERIES, WIDTH).double()
     state = op.prepare(make_state(ref=ref, spatial=spatial), memory, 0)
     assert state.ref is ref
     guided = op(state, memory, 0)

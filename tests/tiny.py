@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -117,19 +117,13 @@ def batch(
 
 
 def permute_queries(state: State, order: Tensor) -> State:
-    """Every tensor of the state that has an entry per query, in another order of the queries."""
-    number = len(order)
-
-    def permute(value: object) -> object:
-        if not isinstance(value, Tensor):
-            return value
-        return value[:, order] if value.dim() > 2 and value.shape[1] == number else value
-
-    changed = {f.name: permute(getattr(state, f.name)) for f in fields(state)}
+    """A state with its queries in another order."""
+    changed = state.map(lambda x: x[:, order])
     if state.self_mask is not None:
-        changed['self_mask'] = state.self_mask[..., order, :][..., order]
-    changed['carry'] = {name: permute(value) for name, value in state.carry.items()}
-    return replace(state, **changed)
+        changed = replace(changed, self_mask=state.self_mask[..., order, :][..., order])
+    if state.memory_mask is not None:
+        changed = replace(changed, memory_mask=state.memory_mask[..., order, :])
+    return changed
 
 
 @contextlib.contextmanager
@@ -150,24 +144,29 @@ def changed_state(model: nn.Module, change: Callable[[State], State]) -> Iterato
 def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[None]:
     """While open, a two-stage model selects the tokens ``index`` (B, N), or those of its first call.
 
-    Other models are as they are.
+    Where several groups of queries are selected, each keeps its own. Other models are as they are.
     """
-    source = model.queries
-    if not isinstance(source, EncoderProposals):
-        yield
-        return
-    chosen = [] if index is None else [index]
-
-    def best(logits: Tensor) -> Tensor:
-        if not chosen:
-            chosen.append(type(source).best(source, logits))
-        return chosen[0]
-
-    source.best = best
+    sources = [m for m in model.queries.modules() if isinstance(m, EncoderProposals)]
+    for source in sources:
+        source.best = _fixed_best(source, index)
     try:
         yield
     finally:
-        del source.best
+        for source in sources:
+            del source.best
+
+
+def _fixed_best(
+    source: EncoderProposals, index: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
+    chosen = [] if index is None else [index]
+
+    def best(logits: Tensor, number: int) -> Tensor:
+        if not chosen:
+            chosen.append(type(source).best(source, logits, number))
+        return chosen[0][:, :number]
+
+    return best
 
 
 def decode_features(

@@ -82,10 +82,10 @@ class SetCriterion(nn.Module):
             ValueError: a label outside [0, num_classes), or a class head of another width.
             FloatingPointError: too many steps in a row with non-finite predictions.
         """
-        sources = collect_sources(Outputs.of(outputs), targets, self.encoder)
-        device = sources[0].logits.device
+        outputs = Outputs.of(outputs)
         losses: dict[str, Tensor] = {}
-        with no_autocast(device):
+        with no_autocast(outputs.layers[0].logits.device):
+            sources = collect_sources(outputs, targets, self.encoder)
             matches = self._match(sources)
             counts = normalizers(sources, matches)
             for source, pairs, count in zip(sources, matches, counts, strict=True):

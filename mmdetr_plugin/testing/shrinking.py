@@ -29,7 +29,7 @@ class ModelSize:
 TINY = ModelSize(
     depths=(1, 2),
     backbone={'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None},
-    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_groups': 8},
+    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_many': 24, 'num_groups': 8},
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
 """The size of the unit tests: a forward pass takes milliseconds."""
@@ -47,7 +47,10 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     small.backbone.update(size.backbone)
     widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
     # A mask head reads the maps before those of the neck too.
-    small.neck.in_channels = widths[-len(small.neck.in_channels) :]
+    if 'in_channels' in small.neck:
+        small.neck.in_channels = widths[-len(small.neck.in_channels) :]
+    if 'embed_dims' in small.get('queries', {}) and 'embed_dims' in size.model:
+        small.queries.embed_dims += size.model['embed_dims'] - model['embed_dims']
     for part, depth in zip((small.get('encoder'), small.decoder), size.depths):
         if part:
             part.num_layers = min(part.num_layers, depth)

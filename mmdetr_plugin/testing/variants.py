@@ -30,7 +30,7 @@ def small(cfg: Config) -> Config:
     rate for sampling offsets. A mask head stays; what it is trained on must then have masks.
     """
     demo = Config.fromfile(config_path(DEMO))
-    single = len(cfg.model.neck.in_channels) == 1
+    single = cfg.model.get('num_levels', 1) == 1
     backbone = {k: v for k, v in demo.model.backbone.items() if k != 'type'}
     backbone.update(SINGLE if single else SEVERAL)
     backbone['out_indices'] = cfg.model.backbone.out_indices
@@ -39,7 +39,12 @@ def small(cfg: Config) -> Config:
     size = ModelSize(
         depths=(demo.model.encoder.num_layers, DECODER_LAYERS),
         backbone=backbone,
-        everywhere={'hidden_dims': 256, 'num_queries': NUM_QUERIES, 'num_things': 10},
+        everywhere={
+            'hidden_dims': 256,
+            'num_queries': NUM_QUERIES,
+            'num_many': 5 * NUM_QUERIES,
+            'num_things': 10,
+        },
         model={
             'embed_dims': demo.model.embed_dims,
             'num_classes': demo.model.num_classes,
