@@ -17,15 +17,9 @@ from mmdetr_plugin.attention import (
     GaussianPrior,
     LevelConvolution,
 )
-<<<<<<< HEAD
-from mmdetr_plugin.structures import State
-from mmdetr_plugin.transformer.encoder import init_transformer_
-from mmdetr_plugin.transformer.memory_adapter import FinestLevelDownsampler
-=======
 from mmdetr_plugin.transformer.initialization import init_transformer_
 from mmdetr_plugin.transformer.memory_adapter import FinestLevelDownsampler
 from mmdetr_plugin.structures import LogitReference, State
->>>>>>> tests
 
 WIDTH, HEADS, QUERIES = 16, 4, 5
 ONE = ((6, 9),)
