@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmdet.models.necks import ChannelMapper
@@ -78,7 +79,7 @@ class EncoderNeck(BaseModule):
         self.projection = ChannelMapper(
             channels[num_fine:], out_channels, kernel_size=1, num_outs=num_levels, **conv
         )
-        shared = {'embed_dims': out_channels, 'dropout': dropout}
+        shared: dict[str, Any] = {'embed_dims': out_channels, 'dropout': dropout}
         position = {'level_embed': num_levels, **position}
         self.position = build_slot(MODELS, position, 'neck.position', **shared)
         if layer is None:

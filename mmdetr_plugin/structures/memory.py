@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..ops.coordinates import stretch
+from ..ops.coordinates import scale_coordinates
 
 Shapes = tuple[tuple[int, int], ...]
 
@@ -108,7 +108,7 @@ class Memory:
         """(B, S, 2): centre (x, y) of every token, in the unit square of the unpadded image."""
         points = []
         for i, (h, w) in enumerate(self.shapes):
-            extent = stretch(self.valid_ratios[:, i], w, h)
+            extent = scale_coordinates(self.valid_ratios[:, i], w, h)
             ys = torch.arange(h, dtype=extent.dtype, device=extent.device) + 0.5
             xs = torch.arange(w, dtype=extent.dtype, device=extent.device) + 0.5
             grid = torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)), -1)

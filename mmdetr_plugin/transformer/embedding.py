@@ -65,7 +65,8 @@ def _pad_levels(
     maps: Sequence[Tensor], masks: Sequence[Tensor], cells: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Maps (B, C, h, w) and masks (B, h, w) below and to the right of which there is padding."""
-    padded_maps, padded_masks = [], []
+    padded_maps: list[Tensor] = []
+    padded_masks: list[Tensor] = []
     for i, (x, mask) in enumerate(zip(reversed(maps), reversed(masks), strict=True)):
         missing = [-size % (cells << i) for size in x.shape[-2:]]
         sides = (0, missing[1], 0, missing[0])
