@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdetr_plugin.attention import AttentionOp
+from mmdetr_plugin.compilation import decode
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.heads import Features, Head, MaskHead
 from mmdetr_plugin.positions import PositionEncoding
@@ -142,7 +143,7 @@ def lives(model: DETR, unused: Sequence[str] = ()) -> dict[str, Tensor]:
             parameter.add_(1.0)
     other.load_state_dict(model.state_dict())
     torch.compiler.reset()
-    compiled = torch.compile(DETR.decode, backend='eager', fullgraph=True)
+    compiled = torch.compile(decode, backend='eager', fullgraph=True)
     other.compiled = other.compiled._replace(decode=compiled)
     got = run(other)
     assert set(got) == set(expected)

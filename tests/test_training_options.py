@@ -19,6 +19,7 @@ from torch import nn
 from mmdetr_plugin.attention.base import clamp_to_dtype
 from mmdetr_plugin.backbones.resnet import FoldedConv2d, FoldedNorm
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing import given_features
 
 
 def set_everywhere(model: nn.Module, kind: type[nn.Module], **values: object) -> None:
@@ -55,11 +56,14 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
         model.encoder.with_cp = model.decoder.with_cp = with_cp
         sizes: list[int] = []
         images, samples = tiny.batch()
-        memory = model.embed(model.extract_feat(images), samples, tiny.CANVAS)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        maps = model.extract_feat(images)
+        with (
+            given_features(model, maps),
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+            ),
         ):
-            model.transform(memory).tensors()
+            model.run(images, samples)
         kept[with_cp] = sum(sizes)
     assert kept[True] < 0.5 * kept[False]
 

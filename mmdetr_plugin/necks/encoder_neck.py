@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..build import build_slot
 from ..registry import MODELS
+from ..structures import map_size
 from ..transformer.embedding import embed_maps
 
 POSITION = {'type': 'SinePosition', 'offset': -0.5}
@@ -94,7 +95,7 @@ class EncoderNeck(BaseModule):
         """(B, c, h, w) for each backbone map -> (B, C, h, w) for each output map, fine to coarse."""
         levels = levels[self.start_level :]
         maps = self.projection(levels[len(self.lateral) :])
-        canvas = (int(maps[0].shape[-2]), int(maps[0].shape[-1]))
+        canvas = map_size(maps[0])
         sizes = [canvas] * len(maps[0])  # nothing is known to be padding
         outs = self.encoder(embed_maps(maps, self.position, sizes, canvas)).maps()
         for level, lateral, smooth in reversed(list(zip(levels, self.lateral, self.smooth))):

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from ..ops.coordinates import scale_coordinates
 
-Shapes = tuple[tuple[int, int], ...]
+Size = tuple[int, int]
+Shapes = tuple[Size, ...]
+
+
+def map_size(x: Tensor) -> Size:
+    """(height, width) of maps or images (..., H, W), as Python integers."""
+    return int(x.shape[-2]), int(x.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Memory:
         Raises:
             ValueError: the maps do not have the sizes of the levels.
         """
-        shapes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps)
+        shapes = tuple(map_size(m) for m in maps)
         if shapes != self.shapes:
             raise ValueError(
                 f'maps must have the sizes of the feature levels, {self.shapes}, got {shapes}; '

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..positions.maps import PositionEncoding
-from ..structures import Memory
-
-Size = tuple[int, int]
+from ..structures import Memory, Size, map_size
 
 
 def embed_maps(
@@ -53,7 +51,7 @@ def embed_maps(
         tokens=tokens,
         pos=pos,
         mask=torch.cat([m.flatten(1) for m in masks], 1),
-        shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
+        shapes=tuple(map_size(m) for m in maps),
         valid_ratios=torch.stack(ratios, 1),
         image_wh=image_extents(sizes, canvas, device),
         padded=cells > 0 or is_padded(sizes, canvas),
