@@ -47,7 +47,7 @@ def files_of_the_model() -> Iterator[Path]:
 
 def layouts_in(source: str) -> list[str]:
     """What in a file knows about layouts: their names, functions ``keys``, imports of tables."""
-    names = {*LAYOUTS, *(layout.style for layout in LAYOUTS.values())} - {ALSO_A_KEY}
+    names = {*LAYOUTS, *(layout.origin for layout in LAYOUTS.values())} - {ALSO_A_KEY}
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and node.value in names:
@@ -287,4 +287,4 @@ def test_what_was_planned_is_not_planned_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_official_layout_is_that_of_some_config() -> None:
     used = {tiny.load(name).model.get('layout', 'detr') for name in tiny.CONFIGS}
-    assert used == {name for name, layout in LAYOUTS.items() if layout.style == 'official'}
+    assert used == {name for name, layout in LAYOUTS.items() if layout.origin == 'official'}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def mean_over_ranks(values: Tensor | Sequence[float], device: torch.device | None = None) -> Tensor:
-    """Mean over ranks of a vector (n,); as it is, without communication, in a single process."""
+    """Mean over ranks of a vector (n,); a single process returns it without communication."""
     if not isinstance(values, Tensor):
         # Filled one by one on the device: building from a list would be a host-to-device copy.
         values = torch.stack([torch.full((), float(v), device=device) for v in values])

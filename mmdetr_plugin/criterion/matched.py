@@ -1,4 +1,4 @@
-"""What a loss is given: predictions, and their pairs with objects."""
+"""The input of a loss: predictions and the objects that they are matched with."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .sources import Matches, Source
 class Matched:
     """Predictions of L layers with M pairs of a query and an object in each.
 
-    Q queries are those of all images, image after image. What a loss does not ask for is not
-    computed. Everything is in single precision or better.
+    The Q queries are those of all images, image after image. A value is computed when a loss first
+    reads it. All values are in single or double precision.
 
     Attributes:
-        source, matches: what it is made of.
+        source, matches: the predictions and the pairs.
         num_boxes: scalar that losses are divided by.
         num_classes: number of classes.
     """
@@ -79,13 +79,13 @@ class Matched:
 
     @cached_property
     def trained(self) -> Tensor | None:
-        """(Q,), 1 for queries that have losses and 0 for others; None = all have."""
+        """(Q,), 1 for queries that have losses and 0 for others; None = all have losses."""
         trained = self.source.branch.trained
         return None if trained is None else trained.flatten().to(self.logits.dtype)
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """(L, M), 1 for pairs that have losses and 0 for others; None = all have."""
+        """(L, M), 1 for pairs that have losses and 0 for others; None = all have losses."""
         return None if self.trained is None else self.trained[self.query]
 
     @cached_property

@@ -25,15 +25,15 @@ Config = Mapping[str, Any]
 class SetCriterion(nn.Module):
     """Match the queries of every layer with the objects, then classify and locate them.
 
-    DETR, section 3.1. The same operations run whatever the objects are: in a batch without any, box
-    losses are 0 but still depend on every prediction.
+    DETR, section 3.1. The operations do not depend on the objects: without any in the batch, box losses
+    are 0 but still depend on every prediction.
 
     Args:
         num_classes: labels are below it; a softmax class head has one more column.
         assigner: a HungarianAssigner.
         losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
-        encoder: train the encoder's proposals, where it makes some.
-        terms: terms may also stand beside the other arguments, e.g. ``loss_cls=dict(...)``.
+        encoder: train the encoder's proposals, if it makes some.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SetCriterion(nn.Module):
         }
 
     def _match(self, sources: Sequence[Source]) -> list[Matches]:
-        """Pairs of every source: those that are known, and a matching of the others."""
+        """The pairs of every source: known ones, or those that the assigner finds."""
         unknown = [source for source in sources if source.branch.pairs is None]
         matched = iter(self.assigner.match(unknown, self.num_classes))
         return [
@@ -121,9 +121,9 @@ class SetCriterion(nn.Module):
 
 
 def known_matches(source: Source) -> Matches:
-    """The pairs that a branch came with, the same in every layer."""
+    """The pairs that the branch itself states, the same in every layer."""
     pairs = source.branch.pairs
-    assert pairs is not None  # the caller asks for these alone
+    assert pairs is not None  # the caller checks it
     layers = len(source.logits)
     return Matches(
         pairs.query.expand(layers, -1),
@@ -136,9 +136,9 @@ def known_matches(source: Source) -> Matches:
 
 
 def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[Tensor]:
-    """What the losses of every source are divided by; see ``Branch.normalizer``.
+    """The number by which the losses of each source are divided; see ``Branch.normalizer``.
 
-    The means over processes are one exchange, whatever the branches of this process hold.
+    All means over processes take one exchange, which does not depend on the objects of this process.
     """
     device = sources[0].logits.device
     counts = [sum(match.objects) for match in matches]
@@ -158,7 +158,7 @@ def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[T
 
 @torch.no_grad()
 def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
-    """What DETR logs besides its losses, of the last layer.
+    """Scalars of the last layer that DETR logs in addition to its losses.
 
     * ``class_error``: percentage of matched queries whose highest column is not their object's
       class; 100 without objects.

@@ -49,7 +49,7 @@ HF: dict[str, tuple[str, dict[str, Any]]] = {
 """Our configs, and the models of transformers with what differs from their default configs."""
 
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
-"""Matrices whose rows are used as they are."""
+"""Matrices whose rows are used directly, not multiplied with."""
 
 SMALL = ModelSize(depths=(2, 2), backbone={'depth': 18, 'base_channels': 16, 'stem_channels': 16})
 """The size of a small pair. Widths of layers stay: they stand in many places of mmdet's configs."""
