@@ -113,7 +113,7 @@ def test_values_that_do_not_fit(options: dict, text: str) -> None:
         (
             'detr_r50',
             {'neck__in_channels': [2048]},
-            r"in_channels must be those of .* last maps, \[64\], got \[2048\]; leave it out, or",
+            r'in_channels must be those of .* last maps, \[64\], got \[2048\]; leave it out, or',
         ),
         (
             'deformable_detr_r50',

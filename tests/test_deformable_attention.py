@@ -116,7 +116,9 @@ def memory(shapes: tuple = ((4, 6), (2, 3)), width: int = 16) -> Memory:
 
 def test_reference_and_explicit_points_agree() -> None:
     layer = DeformableAttention(16, 4, num_levels=2, num_points=2)
-    state = State(torch.randn(2, 5, 16), torch.randn(2, 5, 16), ref=LogitReference(torch.randn(2, 5, 4)))
+    state = State(
+        torch.randn(2, 5, 16), torch.randn(2, 5, 16), ref=LogitReference(torch.randn(2, 5, 4))
+    )
     points = state.ref.unit()[:, :, None].expand(-1, -1, 2, -1)
     explicit = State(state.content, state.pos, points=points)
     tokens = memory()
@@ -134,7 +136,9 @@ def test_backend_can_be_forced() -> None:
     """Unknown names are refused when the model is built; installed ones give the same."""
     chosen, forced = (DeformableAttention(16, 4, 2, 2, backend=name) for name in (None, 'grid'))
     forced.load_state_dict(chosen.state_dict())
-    state = State(torch.randn(2, 5, 16), torch.randn(2, 5, 16), ref=LogitReference(torch.randn(2, 5, 4)))
+    state = State(
+        torch.randn(2, 5, 16), torch.randn(2, 5, 16), ref=LogitReference(torch.randn(2, 5, 4))
+    )
     tokens = memory()
     torch.testing.assert_close(forced(state, tokens, 0), chosen(state, tokens, 0))
     with pytest.raises(ValueError, match=r"backend must be one of .* got 'cuda'; change it"):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmdetr_plugin.transformer.embedding import embed_maps
 from mmdetr_plugin.heads import SetHead
 from mmdetr_plugin.positions.maps import SinePosition
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.structures import Memory
+from mmdetr_plugin.transformer.embedding import embed_maps
 
 SHAPES, CANVAS, IMAGE = ((8, 8), (4, 4)), (64, 64), (32, 64)
 WIDTH = 16
