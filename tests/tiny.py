@@ -170,7 +170,9 @@ def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[N
             del source.best
 
 
-def _fixed_best(source: EncoderProposals, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+def _fixed_best(
+    source: EncoderProposals, index: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
     chosen = [] if index is None else [index]
 
     def best(logits: Tensor, number: int) -> Tensor:
