@@ -12,12 +12,12 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmdetr_plugin.checkpoints import official_names
-from mmdetr_plugin.transformer.encoder import Encoder
 from mmdetr_plugin.ops.coordinates import sine_point_code
-from mmdetr_plugin.queries import LearnedBoxes
 from mmdetr_plugin.positions.queries import BoxPosition, DeformableBoxPosition
+from mmdetr_plugin.queries import LearnedBoxes
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import LogitReference, Memory, State
+from mmdetr_plugin.transformer.encoder import Encoder
 
 WIDTH, BATCH, QUERIES = 16, 2, 5
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mmdetr_plugin.attention import SemanticAlignedAttention
-from mmdetr_plugin.transformer.initialization import init_transformer_
 from mmdetr_plugin.ops.gaussian import log_gaussian
 from mmdetr_plugin.positions.maps import SinePosition
 from mmdetr_plugin.positions.queries import SineQueryPosition
 from mmdetr_plugin.structures import LogitReference, Memory, State
+from mmdetr_plugin.transformer.initialization import init_transformer_
 
 WIDTH, HEADS = 16, 4
 SHAPES = ((6, 9), (3, 5))

@@ -17,9 +17,9 @@ from mmdetr_plugin.attention import (
     GaussianPrior,
     LevelConvolution,
 )
+from mmdetr_plugin.structures import LogitReference, State
 from mmdetr_plugin.transformer.initialization import init_transformer_
 from mmdetr_plugin.transformer.memory_adapter import FinestLevelDownsampler
-from mmdetr_plugin.structures import LogitReference, State
 
 WIDTH, HEADS, QUERIES = 16, 4, 5
 ONE = ((6, 9),)

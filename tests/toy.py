@@ -12,6 +12,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdetr_plugin.compilation import decode
 from mmdetr_plugin.detector import DETR
 
 WIDTH, QUERIES, SIZE = 16, 4, (32, 48)
@@ -122,7 +123,7 @@ def lives(model: DETR, unused: Sequence[str] = ()) -> dict[str, Tensor]:
             parameter.add_(1.0)
     other.load_state_dict(model.state_dict())
     torch.compiler.reset()
-    compiled = torch.compile(DETR.decode, backend='eager', fullgraph=True)
+    compiled = torch.compile(decode, backend='eager', fullgraph=True)
     other.compiled = other.compiled._replace(decode=compiled)
     got = run(other)
     assert set(got) == set(expected)
