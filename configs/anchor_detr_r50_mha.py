@@ -3,6 +3,6 @@
 _base_ = './anchor_detr_r50.py'
 
 model = dict(
-    position=dict(axis_codes=False, idle_line=True),
+    position=dict(axis_codes=False, unused_axis_codes=True),
     encoder=dict(layer=dict(self_attn=dict(type='SelfAttention'))),
     decoder=dict(layer=dict(cross_attn=dict(type='CrossAttention'))))

@@ -29,8 +29,8 @@ def build_slot(
         shared: values that are stated once (``embed_dims``, ``num_classes``, ...).
 
     Raises:
-        ValueError: the config has no type, an unknown type, a type that does not fit the slot, or an
-            argument its class does not take.
+        ValueError: the config has no type, an unknown type, a type that does not fit the slot, lacks
+            an argument that its class needs, or has one that it does not take.
     """
     if cfg is None:
         return None
@@ -50,6 +50,18 @@ def build_slot(
     for name, value in shared.items():
         if name in parameters:
             args.setdefault(name, value)
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name not in args
+    ]
+    if missing:
+        raise ValueError(
+            f"slot '{slot}': {cls.__name__} needs {missing}, got {sorted(set(args) - {'type'})}; state "
+            'them in its config'
+        )
     unknown = sorted(set(args) - set(parameters) - {'type', '_scope_'})
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise ValueError(

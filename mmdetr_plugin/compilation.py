@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from .structures import Memory, Prediction, State
+
+if TYPE_CHECKING:
+    from .detector import DETR
+
+
+def encode(model: DETR, memory: Memory) -> Memory:
+    """What the encoder of ``model`` makes of the embedded maps."""
+    return memory if model.encoder is None else model.encoder(memory)
+
+
+def decode(model: DETR, state: State, memory: Memory, aux: bool) -> list[Prediction]:
+    """The predictions of all decoder layers, or without ``aux`` those of the last."""
+    return model.decoder(state, memory, model.head, aux=aux)
+
 
 class Compiled(NamedTuple):
-    """Functions of the class of a model, not of the model: a copy (EMA) then runs its own weights."""
+    """:func:`encode` and :func:`decode`, compiled or not.
 
-    encode: Callable
-    decode: Callable
-    cells: int
-    """What maps are padded to a multiple of, at the coarsest level; 0 = nothing."""
+    They are functions of a model, not bound to one: a copy of it (EMA) runs its own weights.
+    """
+
+    encode: Callable[[DETR, Memory], Memory] = encode
+    decode: Callable[[DETR, State, Memory, bool], list[Prediction]] = decode
+    cells: int = 0
+    """At the coarsest level, maps are padded to a multiple of this; 0 = no padding."""
 
 
-def compile_transformer(
-    model: type, options: Mapping[str, Any] | None, has_masks: bool
-) -> Compiled:
-    """``encode`` and ``decode`` of the class ``model``, compiled unless ``options`` is None.
+def compile_transformer(options: Mapping[str, Any] | None, has_masks: bool) -> Compiled:
+    """Compile :func:`encode` and :func:`decode`, unless ``options`` is None.
 
     Args:
         options: arguments of ``torch.compile``, and ``cells``, 0 by default.
@@ -30,7 +46,7 @@ def compile_transformer(
         ValueError: ``cells`` is not a whole number >= 0, or it is set together with a mask head.
     """
     if options is None:
-        return Compiled(model.encode, model.decode, 0)
+        return Compiled()
     options = dict(options)
     cells = options.pop('cells', 0)
     if type(cells) is not int or cells < 0:
@@ -40,5 +56,4 @@ def compile_transformer(
             'compile.cells must be 0 with a mask head, which would combine padded maps with unpadded '
             f'maps of the backbone, got {cells}; leave it out'
         )
-    encode, decode = (torch.compile(part, **options) for part in (model.encode, model.decode))
-    return Compiled(encode, decode, cells)
+    return Compiled(torch.compile(encode, **options), torch.compile(decode, **options), cells)

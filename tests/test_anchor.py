@@ -197,7 +197,7 @@ def test_the_detector_has_one_position_encoding():
 def test_plain_attention_has_no_axis_codes(memory):
     mask = torch.zeros(1, 2, 3, dtype=torch.bool)
     for idle in (False, True):
-        position = AnchorPosition(WIDTH, axis_codes=False, idle_line=idle)
+        position = AnchorPosition(WIDTH, axis_codes=False, unused_axis_codes=idle)
         assert position.axes([mask]) is None
         assert AnchorQueries(2, position, WIDTH)(memory, None)[0].spatial is None
         position.grid(mask).sum().backward()

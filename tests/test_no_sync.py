@@ -116,13 +116,13 @@ class Watch(TorchFunctionMode):
 
 
 def watch(name: str) -> tuple[Watch, int, int]:
-    """A forward pass in training mode of the transformer; numbers of queries and of tokens."""
+    """A forward pass in training mode; numbers of queries and of tokens."""
     model = tiny.build(name).train()
     images, samples = tiny.batch(sizes=((96, 160), (64, 160)))
-    memory = model.embed(model.extract_feat(images), samples, (96, 160))
+    tokens = sum(m.shape[-2:].numel() for m in model.extract_feat(images))
     with Watch() as seen:
-        outputs = model.transform(memory).tensors()
-    return seen, outputs['pred_logits'].shape[2], memory.tokens.shape[1]
+        outputs = model.run(images, samples).tensors()
+    return seen, outputs['pred_logits'].shape[2], tokens
 
 
 @pytest.mark.parametrize('name', tiny.CONFIGS)

@@ -16,9 +16,10 @@ from mmengine.hooks import EMAHook
 from steps import FAMILIES, assert_outputs_equal, forward, loss_and_gradients
 from torch import nn
 
-from mmdetr_plugin.attention.base import narrow
+from mmdetr_plugin.attention.base import clamp_to_dtype
 from mmdetr_plugin.backbones.resnet import FoldedConv2d, FoldedNorm
 from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing import given_features
 
 
 def set_everywhere(model: nn.Module, kind: type[nn.Module], **values: object) -> None:
@@ -55,11 +56,14 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
         model.encoder.with_cp = model.decoder.with_cp = with_cp
         sizes: list[int] = []
         images, samples = tiny.batch()
-        memory = model.embed(model.extract_feat(images), samples, tiny.CANVAS)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        maps = model.extract_feat(images)
+        with (
+            given_features(model, maps),
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+            ),
         ):
-            model.transform(memory)
+            model.run(images, samples)
         kept[with_cp] = sum(sizes)
     assert kept[True] < 0.5 * kept[False]
 
@@ -183,8 +187,8 @@ def test_mixed_precision_on_the_gpu(name: str, dtype: torch.dtype) -> None:
 
 def test_a_far_gaussian_leaves_attention_finite_in_half_precision() -> None:
     bias = torch.full((1, 1, 2, 3), -1e6)
-    assert narrow(bias, torch.float16).isfinite().all()
-    assert torch.equal(narrow(bias, torch.bfloat16), bias.bfloat16())
+    assert clamp_to_dtype(bias, torch.float16).isfinite().all()
+    assert torch.equal(clamp_to_dtype(bias, torch.bfloat16), bias.bfloat16())
 
 
 def test_averaged_weights_with_frozen_parts(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import State
-from mmdetr_plugin.testing import TINY, shrink
+from mmdetr_plugin.testing import TINY, given_features, shrink
 
 Size = tuple[int, int]
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,10 +192,9 @@ def decode_features(
             features = torch.randn(1, model.embed_dims, height, width, generator=generators[0])
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
-        memory = model.embed(tuple(maps), [sample], canvas)
         index = None if index is None else move_tokens(index, inner, outer)
-        with fixed_selection(model, index):
-            outputs = model.transform(memory).tensors()
+        with fixed_selection(model, index), given_features(model, maps):
+            outputs = model.run(torch.zeros(1, 3, *canvas), [sample]).tensors()
     return {key: outputs[key] for key in ('pred_logits', 'pred_boxes')}
 
 

@@ -67,14 +67,23 @@ def attend(
     return join_heads(out[..., :width])
 
 
-def narrow(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bias (B, heads, N, S) in the dtype of the queries; what is finite stays finite.
+def clamp_to_dtype(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """``bias`` (B, heads, N, S) converted to ``dtype``; finite values stay finite.
 
-    A row that became -inf throughout, as a Gaussian far away does in fp16, would give NaN.
+    In fp16 a Gaussian that is far away would become -inf in a whole row, whose softmax is NaN.
     """
     if dtype == torch.float16:
         bias = bias.clamp(min=torch.finfo(dtype).min)
     return bias.to(dtype)
+
+
+def mask_scores(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """``scores`` with -inf where ``mask`` is False, so that a softmax gives these places no weight.
+
+    Args:
+        mask: bool, broadcastable to the scores, True = attend; None = everywhere.
+    """
+    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
 
 
 def check_heads(embed_dims: int, num_heads: int) -> None:
@@ -104,11 +113,11 @@ class JoinedProjections(AttentionOp):
         nn.init.zeros_(self.out_proj.bias)
 
 
-class GuidedAttention:
-    """Attention to the memory that a prior may guide; to be mixed into an attention op.
+class GuidedAttention(AttentionOp):
+    """Attention to the memory that a prior may guide; a mixin that precedes an op's own base class.
 
-    A prior knows before anything is compared where each head of each query looks. It has a
-    ``prepare`` as ops have, and ``prior(state, memory) -> (bias, shares)``. The bias (B, heads, N,
+    A prior predicts where each head of each query looks, before queries and keys are compared. It has
+    a ``prepare`` as ops have, and ``prior(state, memory) -> (bias, shares)``. The bias (B, heads, N,
     S) is added to the scores. The shares (B, N, L) say how much of the attention each level gets,
     which is then normalised within every level; None = among all tokens.
 
@@ -116,6 +125,9 @@ class GuidedAttention:
         prior: config of the prior, e.g. ``GaussianPrior``; None = the heads look anywhere.
         layer: index of the decoder layer.
     """
+
+    dropout: float
+    """Share of attention weights that are dropped; of the base class that the op adds."""
 
     def __init__(
         self,
@@ -126,8 +138,14 @@ class GuidedAttention:
         layer: int = 0,
     ) -> None:
         super().__init__(embed_dims, num_heads, dropout)
-        shared = {'embed_dims': embed_dims, 'num_heads': num_heads, 'layer': layer}
-        self.prior = build_slot(MODELS, prior, 'cross_attn.prior', **shared)
+        self.prior = build_slot(
+            MODELS,
+            prior,
+            'cross_attn.prior',
+            embed_dims=embed_dims,
+            num_heads=num_heads,
+            layer=layer,
+        )
 
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
         return state if self.prior is None else self.prior.prepare(state, memory, layer)
@@ -151,9 +169,7 @@ class GuidedAttention:
         if self.prior is None:
             return attend(q, k, v, mask, dropout)
         bias, shares = self.prior(state, memory)
-        bias = narrow(bias, q.dtype)
-        if mask is not None:
-            bias = bias.masked_fill(~mask, -torch.inf)
+        bias = mask_scores(clamp_to_dtype(bias, q.dtype), mask)
         if shares is None:
             return attend(q, k, v, bias, dropout)
         sizes = [height * width for height, width in memory.shapes]

@@ -55,8 +55,7 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
     only there the query position and the key position are also added to the content.
 
     Args:
-        prior: see :class:`GuidedAttention`.
-        layer: index of the decoder layer.
+        prior, layer: see :class:`GuidedAttention`.
     """
 
     def __init__(
@@ -69,13 +68,14 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
     ) -> None:
         super().__init__(embed_dims, num_heads, dropout, prior, layer)
         self.query_spatial = nn.Linear(embed_dims, embed_dims)
-        if layer > 0:
-            self.query_pos = None
+        self.adds_position = layer == 0
+        if not self.adds_position:
+            del self.query_pos
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         q, k = self.query_content(state.content), self.key_content(memory.tokens)
         key_pos = self.key_pos(memory.pos)
-        if self.query_pos is not None and state.pos is not None:
+        if self.adds_position and state.pos is not None:
             q, k = q + self.query_pos(state.pos), k + key_pos
         q = self._join(q, self.query_spatial(self._spatial(state)))
         v = split_heads(self.value(memory.tokens), self.num_heads)

@@ -13,7 +13,7 @@ from ..structures import Memory, State
 from .base import AttentionOp, check_heads
 
 
-class DeformableProjections(AttentionOp):
+class DeformableProjections(nn.Module):
     """The four projections of deformable attention and the sampling between them."""
 
     def __init__(
@@ -102,7 +102,7 @@ class DeformableProjections(AttentionOp):
 
 
 @MODELS.register_module()
-class DeformableAttention(DeformableProjections):
+class DeformableAttention(DeformableProjections, AttentionOp):
     """Attention to ``num_points`` sampled places per head and level of the memory.
 
     ``backend`` forces one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None takes the fastest.
@@ -119,17 +119,22 @@ class DeformableAttention(DeformableProjections):
         super().__init__(embed_dims, num_heads, num_levels, num_points, backend=backend)
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
-        points = state.points
-        if points is None and state.ref is None:
+        mask = memory.mask if memory.padded else None
+        points = self._points(state, memory)
+        return self.sample(state.with_pos(), points, memory.tokens, mask, memory.shapes)
+
+    @staticmethod
+    def _points(state: State, memory: Memory) -> Tensor:
+        """(B, N, L, 2 | 4): where the state samples, in the unit square of every padded level."""
+        if state.points is not None:
+            return state.points
+        if state.ref is None:
             raise ValueError(
                 'DeformableAttention needs references to sample around, got State.ref=None; choose '
                 "queries that make them, for example queries.reference=dict(type='LinearReference')"
             )
-        if points is None:
-            ratios = memory.valid_ratios.repeat(1, 1, state.ref.dims // 2)
-            points = state.ref.unit()[:, :, None] * ratios[:, None]
-        mask = memory.mask if memory.padded else None
-        return self.sample(state.with_pos(), points, memory.tokens, mask, memory.shapes)
+        ratios = memory.valid_ratios.repeat(1, 1, state.ref.dims // 2)
+        return state.ref.unit()[:, :, None] * ratios[:, None]
 
 
 @MODELS.register_module()
@@ -185,7 +190,15 @@ class MultiScaleDeformableAttention(DeformableProjections):
             key_padding_mask: (B, S) bool, True = padding.
             reference_points: (B, N, L, 2 | 4) in the unit square of every padded level.
             spatial_shapes: (L, 2) as (H, W).
+
+        Raises:
+            ValueError: reference points or shapes are missing.
         """
+        if reference_points is None or spatial_shapes is None:
+            raise ValueError(
+                'MultiScaleDeformableAttention needs reference_points and spatial_shapes, got None; '
+                'pass both'
+            )
         identity = query if identity is None else identity
         value = query if value is None else value
         query = query if query_pos is None else query + query_pos

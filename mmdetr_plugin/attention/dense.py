@@ -13,7 +13,7 @@ from .base import GuidedAttention, JoinedProjections, attend, split_heads
 class MultiheadAttention(JoinedProjections):
     """Projections of the standard attention."""
 
-    def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    def project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``q (B, N, C)``, ``k`` and ``v (B, S, C)``, each projected and split into heads."""
         width = q.shape[-1]
         weights, biases = self.in_proj_weight.split(width), self.in_proj_bias.split(width)
@@ -23,7 +23,8 @@ class MultiheadAttention(JoinedProjections):
         else:
             q, k = F.linear(q, weights[0], biases[0]), F.linear(k, weights[1], biases[1])
         v = F.linear(v, weights[2], biases[2])
-        return tuple(split_heads(x, self.num_heads) for x in (q, k, v))
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
+        return q, k, v
 
 
 @MODELS.register_module()

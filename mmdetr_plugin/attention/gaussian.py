@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ops.gaussian import log_gaussian
 from ..ops.mlp import MLP
+from ..ops.precision import in_weight_precision
 from ..registry import MODELS
 from ..structures import LogitReference, Memory, State
 
@@ -60,7 +61,7 @@ class GaussianPrior(nn.Module):
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
         x = self.norm(state.with_pos())
         if self.reference is not None:
-            state = replace(state, ref=LogitReference(self.reference.exact(x)))
+            state = replace(state, ref=LogitReference(in_weight_precision(self.reference, x)))
         state = state.keep(gaussian_offsets=self.offsets(x), gaussian_steepness=self.steepness(x))
         return state if self.shares is None else state.keep(shares=self.shares(x).softmax(-1))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,21 +31,29 @@ class LevelConvolution(AttentionOp):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f'kernel_size must be odd, got {kernel_size}; change it by one')
-        depth_wise = {'padding': kernel_size // 2, 'groups': embed_dims}
-        sides = (embed_dims, embed_dims, kernel_size)
+        depth_wise = partial(
+            nn.Conv2d,
+            embed_dims,
+            embed_dims,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=embed_dims,
+        )
         self.enter = nn.Conv2d(embed_dims, embed_dims, 1)
-        self.levels = nn.ModuleList(nn.Conv2d(*sides, **depth_wise) for _ in range(num_levels))
-        self.to_coarser = nn.Conv2d(*sides, stride=2, **depth_wise)
-        self.to_finer = nn.Conv2d(*sides, **depth_wise)
+        self.levels = nn.ModuleList(depth_wise() for _ in range(num_levels))
+        self.to_coarser = depth_wise(stride=2)
+        self.to_finer = depth_wise()
         self.leave = nn.Conv2d(embed_dims, embed_dims, 1)
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         self._check(memory)
-        maps = self._pointwise(self.enter, state.with_pos())
+        tokens = self._pointwise(self.enter, state.with_pos())
         sizes = [height * width for height, width in memory.shapes]
         maps = [
             conv(x.unflatten(2, shape).squeeze(-1))
-            for conv, x, shape in zip(self.levels, maps.split(sizes, 2), memory.shapes, strict=True)
+            for conv, x, shape in zip(
+                self.levels, tokens.split(sizes, 2), memory.shapes, strict=True
+            )
         ]
         mixed = []
         for i, x in enumerate(maps):

@@ -27,7 +27,8 @@ def replace_deformable_attention(model: nn.Module) -> nn.Module:
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
-            if type(child) is MmcvAttention:  # no subclass, which may compute something else
+            # A subclass may compute something else.
+            if child is not None and type(child) is MmcvAttention:
                 made[child] = made.get(child) or _ours(child)
                 parent._modules[name] = made[child]
     if not made:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import JoinedProjections, join_heads, split_heads
+from .base import JoinedProjections, join_heads, mask_scores, split_heads
 
 
 def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
@@ -68,17 +67,16 @@ class RowColumnAttention(JoinedProjections):
         qx = F.linear(x_query, weights[0], biases[0])
         qy = F.linear(y_query, weights[1], biases[1])
         qx, qy, kx, ky, v = (split_heads(x, self.num_heads) for x in (qx, qy, kx, ky, v))
-        mask = memory.masks()[0] if memory.padded else None
-        row = self._weights(qx, kx, None if mask is None else mask[:, 0])
-        column = self._weights(qy, ky, None if mask is None else mask[:, :, 0])
+        inside = ~memory.masks()[0] if memory.padded else None  # (B, H, W)
+        row = self._weights(qx, kx, None if inside is None else inside[:, 0])
+        column = self._weights(qy, ky, None if inside is None else inside[:, :, 0])
         value = v.unflatten(2, shape)
         return self.out_proj(join_heads(weigh_rows_and_columns(row, column, value)))
 
     def _weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        """Softmax over the K places of an axis (B, heads, N, K) that are not in ``mask`` (B, K)."""
+        """Softmax (B, heads, N, K) over the K places of an axis; ``mask`` (B, K), True = attend."""
         scores = (q * q.shape[-1] ** -0.5) @ k.mT
-        if mask is not None:
-            scores = scores.masked_fill(mask[:, None, None], -torch.inf)
+        scores = mask_scores(scores, None if mask is None else mask[:, None, None])
         return F.dropout(scores.softmax(-1), self.dropout, self.training)
 
 

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.boxes import cxcywh_to_xyxy
-from ..ops.coordinates import sine_point_code, stretch
+from ..ops.coordinates import scale_coordinates, sine_point_code
 from ..ops.gaussian import log_gaussian
 from ..ops.mlp import MLP
 from ..registry import MODELS
 from ..structures import Memory, State
-from .base import AttentionOp, attend, check_heads, narrow, split_heads
+from .base import AttentionOp, attend, check_heads, clamp_to_dtype, mask_scores, split_heads
 
 
 def reference_boxes(state: State) -> Tensor:
     """(B, N, 4), cxcywh in 0..1, never in half precision."""
-    got = 0 if state.ref is None else state.ref.dims
-    if got != 4:
+    if state.ref is None or state.ref.dims != 4:
+        got = 0 if state.ref is None else state.ref.dims
         raise ValueError(
             'semantic-aligned attention needs references with 4 coordinates, got '
             f"{got}; use queries that make boxes, for example dict(type='LearnedBoxes')"
@@ -51,8 +51,9 @@ class SalientPoints(nn.Module):
             nn.ReLU(),
             nn.Linear(2 * embed_dims, num_heads * num_values),
         )
-        # The weights start by Xavier as all others: at 0 a steepness would never get a gradient.
-        nn.init.zeros_(self.mlp[-1].bias)
+        # Only the last bias is 0: with weights of 0 a steepness would never get a gradient.
+        *_, bias = self.mlp.parameters()
+        nn.init.zeros_(bias)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Places (R, heads, 2), (x, y) in -1..1 of the region, and the other numbers, unbounded
@@ -146,7 +147,7 @@ class SemanticAlignedAttention(AttentionOp):
         feature_map = memory.maps()[0].to(dtype).contiguous()
         height, width = memory.shapes[0]
         corners = cxcywh_to_xyxy(boxes.detach()).nan_to_num()  # on which the op would abort
-        corners = stretch(corners, width, height, width, height)
+        corners = scale_coordinates(corners, width, height, width, height)
         corners = corners * memory.valid_ratios[:, 0].repeat(1, 2)[:, None]
         image = torch.arange(len(boxes), dtype=dtype, device=boxes.device)
         image = image.repeat_interleave(boxes.shape[1])
@@ -173,7 +174,6 @@ class SemanticAlignedAttention(AttentionOp):
     ) -> Tensor:
         """(B, heads, N, S), to be added to the scores; -inf for padding."""
         height, width = memory.shapes[0]
-        cells = stretch(places, width, height) * memory.valid_ratios[:, :1, None]
+        cells = scale_coordinates(places, width, height) * memory.valid_ratios[:, :1, None]
         bias = log_gaussian(cells.transpose(1, 2) - 0.5, steepness.transpose(1, 2), (height, width))
-        bias = narrow(bias, dtype)
-        return bias.masked_fill(memory.mask[:, None, None], -torch.inf) if memory.padded else bias
+        return mask_scores(clamp_to_dtype(bias, dtype), memory.key_mask)

@@ -31,10 +31,11 @@ def map_channels(backbone: nn.Module) -> list[int] | None:
 
 def _resnet_widths(backbone: nn.Module) -> list[int] | None:
     """Widths of the stages of mmdet's ResNet and its relatives."""
-    base, block = getattr(backbone, 'base_channels', None), getattr(backbone, 'block', None)
-    if base is None or not hasattr(block, 'expansion'):
+    base, stages = getattr(backbone, 'base_channels', None), getattr(backbone, 'num_stages', None)
+    expansion = getattr(getattr(backbone, 'block', None), 'expansion', None)
+    if base is None or stages is None or expansion is None:
         return None
-    return [base * 2**i * block.expansion for i in range(backbone.num_stages)]
+    return [base * 2**i * expansion for i in range(stages)]
 
 
 def split_channels(neck: Any, channels: list[int] | None) -> tuple[list[int] | None, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -104,7 +106,8 @@ class HungarianAssigner(BaseAssigner):
         if not any(shape[-1] for shape in shapes):  # no object anywhere: nothing to wait for
             costs = [np.empty(shape, np.float32) for shape in shapes]
             return costs, [np.empty((shape[1], 0), np.uint8) for shape in shapes]
-        parts = [sum(cost(inputs) for cost in self.costs) for inputs in map(_inputs, sources)]
+        inputs = [_inputs(source) for source in sources]
+        parts = [reduce(operator.add, (cost(x) for cost in self.costs)) for x in inputs]
         parts += [s.targets.status(num_classes).to(parts[0].dtype) for s in sources]
         host = torch.cat([part.flatten() for part in parts]).cpu().numpy()
         arrays = np.split(host, np.cumsum([part.numel() for part in parts])[:-1])

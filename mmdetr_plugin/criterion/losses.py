@@ -65,6 +65,11 @@ class ElementwiseLoss(Loss):
         """The weighted loss; ``weight`` is per row or per entry of ``pred``."""
         if isinstance(pred, Matched):
             return self.of_matched(pred)
+        if target is None:
+            raise ValueError(
+                f'{type(self).__name__} needs a target for predictions, got None; pass it as the '
+                'second argument'
+            )
         loss = self.elementwise(full_precision(pred), target)
         if weight is not None and weight.dim() != loss.dim():
             # Weights (n, 4) of a loss (n,) are equal along a row; (n,) of a loss (n, K) spread out.
@@ -107,7 +112,7 @@ class FocalClassLoss(ElementwiseLoss):
         index = matched.query * width + matched.labels
         loss = focal_of_negatives(flat.scatter(1, index, -flat.gather(1, index)), self.gamma)
         positives = loss.gather(1, index)  # (L, M)
-        if matched.trained is not None:
+        if matched.trained is not None and matched.weights is not None:
             loss = loss.unflatten(1, (-1, width)).sum(-1) * matched.trained
             positives = positives * matched.weights
         total = (1 - self.alpha) * loss.sum(1) + (2 * self.alpha - 1) * positives.sum(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..attention.base import check_heads
+from ..attention.base import check_heads, mask_scores
 from ..ops.precision import same_autocast
 from ..registry import MODELS
 from ..structures import Masks, Memory, Prediction
@@ -91,24 +91,28 @@ class AttentionMaskHead(MaskHead):
         coarse_to_fine = zip(reversed(in_channels), widths[2:-1], strict=True)
         self.adapters = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in coarse_to_fine)
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
-        self._init()
-
-    def _init(self) -> None:
+        for linear in (self.query, self.key):
+            nn.init.xavier_uniform_(linear.weight)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith('bias'):
+                nn.init.zeros_(parameter)
 
     def forward(self, predictions: Sequence[Prediction], features: Features) -> AttentionMasks:
         """Masks at the resolution of the finest map, from the content of the last prediction.
 
         Raises:
-            ValueError: there are more or fewer maps than ``in_channels``.
+            ValueError: there are more or fewer maps than ``in_channels``, or the prediction comes
+                without the content that it was read from.
         """
         levels, hidden = features.levels, predictions[-1].hidden
+        if hidden is None:
+            raise ValueError(
+                'the mask head reads Prediction.hidden, the content of the queries, got None; let the '
+                'head pass it on'
+            )
         if len(levels) != len(self.adapters):
             raise ValueError(
                 f'the mask head was built for {len(self.adapters)} maps of the backbone, got '
@@ -128,9 +132,7 @@ class AttentionMaskHead(MaskHead):
         q = self.query(hidden).unflatten(-1, (self.num_heads, -1))
         k = self.key(memory.tokens).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum('bnhc,bshc->bnhs', q * q.shape[-1] ** -0.5, k).float()
-        if memory.padded:
-            scores = scores.masked_fill(memory.mask[:, None, None], -math.inf)
-        weights = scores.flatten(2).softmax(-1)
+        weights = mask_scores(scores, memory.key_mask).flatten(2).softmax(-1)
         return weights.view_as(scores).unflatten(-1, memory.shapes[0])
 
     def _select(self, inputs: AttentionMasks, index: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class PanopticArgmax(SoftmaxArgmax):
         masks, labels = masks[kept].float(), labels[kept]
         if len(labels):
             masks = F.interpolate(masks[:, None], size=tuple(canvas), mode='bilinear')[:, 0]
-            place, labels, areas = self._segments(masks, labels, tuple(size))
+            place, labels, areas = self._segments(masks, labels, size)
         if not len(labels):
             void = masks.new_full((1, *size), num_classes, dtype=torch.long)
             return PixelData(metainfo={'segments_info': []}, sem_seg=void)
@@ -67,7 +67,7 @@ class PanopticArgmax(SoftmaxArgmax):
         return PixelData(metainfo={'segments_info': infos}, sem_seg=codes[place][None])
 
     def _segments(
-        self, masks: Tensor, labels: Tensor, size: tuple[int, int]
+        self, masks: Tensor, labels: Tensor, size: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The segment (H, W) of every pixel; labels (n,) and areas (n,) of the segments."""
         rows, columns = (

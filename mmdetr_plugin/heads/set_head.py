@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
 from ..checkpoints.rows import ANY_CLASS, CLASSES, Rows
 from ..ops.mlp import MLP
+from ..ops.precision import in_weight_precision
 from ..registry import MODELS
 from ..structures import LogitReference, Prediction, Reference, State
 from .base import Head
@@ -63,27 +65,24 @@ class SetHead(Head):
         width = num_classes + extra_column
         self.num_layers = num_layers
         self.extra_column = extra_column
-        self.class_branches = nn.ModuleList(nn.Linear(embed_dims, width) for _ in range(count))
-        self.box_branches = nn.ModuleList(MLP(embed_dims, embed_dims, 4, 3) for _ in range(count))
-        self._init(class_prior, wh_bias)
-
-    def _init(self, class_prior: float | None, wh_bias: float | None) -> None:
-        for i, (classes, boxes) in enumerate(
-            zip(self.class_branches, self.box_branches, strict=True)
-        ):
-            if class_prior is not None:
-                nn.init.constant_(classes.bias, -math.log((1 - class_prior) / class_prior))
-            if wh_bias is not None:
-                nn.init.zeros_(boxes.layers[-1].weight)
-                nn.init.zeros_(boxes.layers[-1].bias)
-                if i == 0:
-                    nn.init.constant_(boxes.layers[-1].bias[2:], wh_bias)
+        classes = [nn.Linear(embed_dims, width) for _ in range(count)]
+        boxes = [MLP(embed_dims, embed_dims, 4, 3) for _ in range(count)]
+        self.class_branches, self.box_branches = nn.ModuleList(classes), nn.ModuleList(boxes)
+        if class_prior is not None:
+            for linear in classes:
+                nn.init.constant_(linear.bias, -math.log((1 - class_prior) / class_prior))
+        if wh_bias is not None:
+            for mlp in boxes:
+                for parameter in mlp.layers[-1].parameters():
+                    nn.init.zeros_(parameter)
+            *_, bias = boxes[0].parameters()
+            nn.init.constant_(bias[2:], wh_bias)
 
     def forward(
         self, hidden: Tensor, state: State, layer: int, predict: bool = True
     ) -> tuple[tuple[Prediction, ...], State]:
         branch = 0 if self.shared else layer
-        regress = self.box_branches[branch].exact
+        regress = partial(in_weight_precision, self.box_branches[branch])
         twice = self.refine == 'look_forward_twice'
         anchor = state.carry.get('anchor', state.ref) if twice else state.ref
         delta = regress(hidden) if predict or self.refine == 'iterative' else None
@@ -112,7 +111,7 @@ class SetHead(Head):
 
     def propose_boxes(self, tokens: Tensor, anchors: Reference, group: int = 0) -> Reference:
         """Boxes of memory tokens (B, S, C); an anchor at infinity makes no proposal."""
-        delta = self.box_branches[self._proposal_branch(group)].exact(tokens)
+        delta = in_weight_precision(self.box_branches[self._proposal_branch(group)], tokens)
         return anchors.moved(delta)
 
     def _proposal_branch(self, group: int) -> int:

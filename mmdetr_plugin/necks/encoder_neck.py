@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmdet.models.necks import ChannelMapper
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from ..build import build_slot
 from ..registry import MODELS
+from ..structures import map_size
 from ..transformer.embedding import embed_maps
 
 POSITION = {'type': 'SinePosition', 'offset': -0.5}
@@ -78,7 +80,7 @@ class EncoderNeck(BaseModule):
         self.projection = ChannelMapper(
             channels[num_fine:], out_channels, kernel_size=1, num_outs=num_levels, **conv
         )
-        shared = {'embed_dims': out_channels, 'dropout': dropout}
+        shared: dict[str, Any] = {'embed_dims': out_channels, 'dropout': dropout}
         position = {'level_embed': num_levels, **position}
         self.position = build_slot(MODELS, position, 'neck.position', **shared)
         if layer is None:
@@ -93,7 +95,7 @@ class EncoderNeck(BaseModule):
         """(B, c, h, w) for each backbone map -> (B, C, h, w) for each output map, fine to coarse."""
         levels = levels[self.start_level :]
         maps = self.projection(levels[len(self.lateral) :])
-        canvas = (int(maps[0].shape[-2]), int(maps[0].shape[-1]))
+        canvas = map_size(maps[0])
         sizes = [canvas] * len(maps[0])  # nothing is known to be padding
         outs = self.encoder(embed_maps(maps, self.position, sizes, canvas)).maps()
         for level, lateral, smooth in reversed(list(zip(levels, self.lateral, self.smooth))):

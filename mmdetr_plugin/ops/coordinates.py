@@ -53,8 +53,8 @@ def sine_point_code(
     return sine_code(points, num_feats, temperature).flatten(-2)
 
 
-def stretch(points: Tensor, *factors: float) -> Tensor:
-    """(..., D) multiplied by one number for each of the D coordinates.
+def scale_coordinates(points: Tensor, *factors: float) -> Tensor:
+    """Points (..., D) with each of the D coordinates multiplied by its own factor.
 
     A tensor made of these numbers would be copied from the host: the program would wait for the GPU,
     and a CUDA graph could not capture the copy.

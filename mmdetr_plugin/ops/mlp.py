@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .precision import no_autocast
-
 
 class MLP(nn.Module):
     """``num_layers`` linear layers with ReLU between them, (..., in_dims) -> (..., out_dims)."""
@@ -21,8 +19,3 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         return self.layers[-1](x)
-
-    def exact(self, x: Tensor) -> Tensor:
-        """As ``forward``, but in the precision of the weights even under autocast; for boxes."""
-        with no_autocast(x.device):
-            return self.forward(x.to(next(self.parameters()).dtype))

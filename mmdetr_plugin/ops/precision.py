@@ -8,7 +8,7 @@ from functools import wraps
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager:
@@ -16,6 +16,12 @@ def no_autocast(device: torch.device) -> AbstractContextManager:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def in_weight_precision(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` in the precision of its weights, even under autocast; for boxes."""
+    with no_autocast(x.device):
+        return module(x.to(next(module.parameters()).dtype))
 
 
 Result = TypeVar('Result')

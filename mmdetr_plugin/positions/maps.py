@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..ops.coordinates import sine_code, sine_point_code
 from ..ops.mlp import MLP
+from ..ops.precision import in_weight_precision
 from ..registry import MODELS
 
 PLACES = ('attention', 'input', 'none')
@@ -186,8 +187,8 @@ class AnchorPosition(PositionEncoding):
 
     Args:
         axis_codes: make 1-D codes too.
-        idle_line: keep their perceptron where no 1-D codes are made, as the authors' model with
-            plain attention does; its gradient is zero.
+        unused_axis_codes: create their perceptron although no 1-D codes are made, as the authors'
+            model with plain attention does; its gradient is zero.
         temperature: of the frequencies.
     """
 
@@ -196,7 +197,7 @@ class AnchorPosition(PositionEncoding):
         embed_dims: int = 256,
         level_embed: bool | int = False,
         axis_codes: bool = True,
-        idle_line: bool = False,
+        unused_axis_codes: bool = False,
         temperature: float = 10000.0,
         num_levels: int = 1,
     ) -> None:
@@ -204,17 +205,17 @@ class AnchorPosition(PositionEncoding):
         self.temperature = temperature
         self.plane = MLP(embed_dims, embed_dims, embed_dims, 2)
         self.axis_codes = axis_codes
-        has_line = axis_codes or idle_line
+        has_line = axis_codes or unused_axis_codes
         self.line = MLP(embed_dims, embed_dims, embed_dims, 2) if has_line else None
 
     def points(self, points: Tensor) -> Tensor:
         code = sine_point_code(points, self.embed_dims // 2, self.temperature)
-        return self.plane.exact(code)
+        return in_weight_precision(self.plane, code)
 
     def point_axes(self, points: Tensor) -> Tensor | None:
-        if not self.axis_codes:
+        if self.line is None or not self.axis_codes:
             return None
-        return torch.cat([self._coordinate(points[..., i]) for i in (0, 1)], -1)
+        return torch.cat([self._coordinate(self.line, points[..., i]) for i in (0, 1)], -1)
 
     def grid(self, mask: Tensor) -> Tensor:
         x, y = self._places(mask)
@@ -227,13 +228,16 @@ class AnchorPosition(PositionEncoding):
         return code
 
     def axes(self, masks: list[Tensor]) -> tuple[tuple[Tensor, Tensor], ...] | None:
-        if not self.axis_codes:
+        if self.line is None or not self.axis_codes:
             return None
-        return tuple(tuple(self._coordinate(x) for x in self._places(mask)) for mask in masks)
+        places = [self._places(mask) for mask in masks]
+        return tuple(
+            (self._coordinate(self.line, x), self._coordinate(self.line, y)) for x, y in places
+        )
 
-    def _coordinate(self, x: Tensor) -> Tensor:
+    def _coordinate(self, line: MLP, x: Tensor) -> Tensor:
         """(...) in 0..1 -> (..., C)."""
-        return self.line.exact(sine_code(x, self.embed_dims, self.temperature))
+        return in_weight_precision(line, sine_code(x, self.embed_dims, self.temperature))
 
     @staticmethod
     def _places(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,8 @@ def reference_places(state: State, dims: int) -> Tensor:
     Raises:
         ValueError: the queries have no reference, or one with fewer coordinates.
     """
-    got = 0 if state.ref is None else state.ref.dims
-    if got < dims:
+    if state.ref is None or state.ref.dims < dims:
+        got = 0 if state.ref is None else state.ref.dims
         raise ValueError(
             f'the query position needs references with {dims} coordinates, got {got}; '
             "choose queries that make them, e.g. queries.reference=dict(type='MLPReference') "
@@ -132,7 +132,7 @@ class BoxPosition(BoxCode):
 
     Args:
         projection: map of the spatial query from layer 1 on, see :class:`CodeProjection`.
-        modulate: stretch the halves of the spatial query by h_ref / h and w_ref / w, where the
+        modulate: multiply the halves of the spatial query by h_ref / h and w_ref / w, where the
             content predicts w_ref and h_ref: attention takes the shape of the box (eq. 6 and 7).
     """
 
@@ -153,8 +153,8 @@ class BoxPosition(BoxCode):
         if layer:
             spatial = self.projection(spatial, state.content)
         if self.size is not None:
-            stretch = self.size(state.content).sigmoid() / boxes[..., 2:]  # (B, N, 2) of w, h
-            spatial = spatial * stretch.flip(-1).repeat_interleave(self.embed_dims // 2, -1)
+            ratio = self.size(state.content).sigmoid() / boxes[..., 2:]  # (B, N, 2) of w, h
+            spatial = spatial * ratio.flip(-1).repeat_interleave(self.embed_dims // 2, -1)
         return replace(state, pos=self.position(code), spatial=spatial)
 
 

@@ -53,7 +53,7 @@ class AnchorQueries(QuerySource):
         self._position = (position,)  # in a tuple: it is a part of the detector, not of the queries
 
     @property
-    def separable(self) -> bool:  # type: ignore[override] - it depends on the patterns
+    def separable(self) -> bool:
         return self.num_patterns == 1
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:

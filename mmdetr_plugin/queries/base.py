@@ -17,14 +17,13 @@ Made = tuple[State, MakeProposals | None]
 
 
 class QuerySource(nn.Module):
-    """``source(memory, head, targets) -> (state, proposals)``.
+    """``source(memory, head, targets) -> (state, proposals)``."""
 
-    Attributes:
-        separable: whether the queries stand row by row in the parameters, so that the first of them
-            are what a source with fewer queries would make.
-    """
-
-    separable = True
+    @property
+    def separable(self) -> bool:
+        """Whether each query has its own row in the parameters, so that the first queries are those
+        that a source with fewer queries would make."""
+        return True
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         """The queries of a batch.

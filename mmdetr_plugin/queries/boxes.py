@@ -49,7 +49,7 @@ class LearnedBoxes(QuerySource):
                 xy.copy_(inverse_sigmoid(xy.uniform_(0, 1), 1e-3))
 
     @property
-    def separable(self) -> bool:  # type: ignore[override] - it depends on the patterns
+    def separable(self) -> bool:
         return not self.num_patterns
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:

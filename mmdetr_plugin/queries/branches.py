@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..build import build_slot
 from ..heads.base import Head
 from ..registry import MODELS
-from ..structures import Branch, Memory, Prediction, Proposals, State, Targets
+from ..structures import Branch, Memory, Prediction, Proposals, Reference, State, Targets
 from ..structures.state import join
 from .base import Made, MakeProposals, QuerySource
 
@@ -91,8 +91,8 @@ class HybridQueries(QuerySource):
     def first(self, number: int, memory: Memory, head: Head) -> Made:
         return self.queries.first(min(number, self.num_one), memory, head)
 
-    def place(self, *args: Any) -> State:
-        return self.queries.place(*args)
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        return self.queries.place(ref, content, memory)
 
 
 @MODELS.register_module()
@@ -117,48 +117,46 @@ class GroupQueries(QuerySource):
         self.num_queries = queries.get('num_queries', 0)
         slot = 'queries.queries'
         if separate:
-            made = [
+            sources = [
                 build_slot(MODELS, queries, slot, contract=QuerySource, group=i)
                 for i in range(groups)
             ]
-            self.queries = nn.ModuleList(made)
         else:
-            self.queries = build_source(queries, groups * self.num_queries, slot)
+            sources = [build_source(queries, groups * self.num_queries, slot)]
+        self.queries = nn.ModuleList(sources)
         self.separate = separate
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         if targets is None:
-            return self._detecting(memory, head)
-        if self.separate:
-            state, proposals = self._separate(memory, head, targets)
-        else:
-            state, proposals = self.queries(memory, head, targets)
-        branch = Branch(state.content.shape[1], groups=self.groups)
-        return replace(state, groups=self.groups, branches=(branch,)), proposals
-
-    def first(self, number: int, memory: Memory, head: Head) -> Made:
-        source = self.queries[0] if self.separate else self.queries
-        return source.first(number, memory, head)
-
-    def _detecting(self, memory: Memory, head: Head) -> Made:
-        if self.separate:
-            return self.queries[0](memory, head)
-        return self.queries.first(self.num_queries, memory, head)
-
-    def _separate(self, memory: Memory, head: Head, targets: Targets) -> Made:
+            if self.separate:
+                return self.queries[0](memory, head)
+            return self.first(self.num_queries, memory, head)
         made = [source(memory, head, targets) for source in self.queries]
         state = made[0][0]
         for other, _ in made[1:]:
             state = join(state, other)
         proposals = [propose for _, propose in made if propose is not None]
-        return state, _joined_proposals(proposals) if proposals else None
+        branch = Branch(state.content.shape[1], groups=self.groups)
+        state = replace(state, groups=self.groups, branches=(branch,))
+        return state, _joined_proposals(proposals)
 
-    def place(self, *args: Any) -> State:
-        return (self.queries[0] if self.separate else self.queries).place(*args)
+    def first(self, number: int, memory: Memory, head: Head) -> Made:
+        return self._detecting().first(number, memory, head)
+
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        return self._detecting().place(ref, content, memory)
+
+    def _detecting(self) -> QuerySource:
+        """The source of the detecting queries."""
+        source = self.queries[0]
+        assert isinstance(source, QuerySource)  # the constructor builds no others
+        return source
 
 
-def _joined_proposals(proposals: list[MakeProposals]) -> MakeProposals:
-    """The proposals of all groups side by side, each matched by itself."""
+def _joined_proposals(proposals: list[MakeProposals]) -> MakeProposals | None:
+    """The proposals of all sources side by side, each matched by itself; None if there are none."""
+    if len(proposals) < 2:
+        return proposals[0] if proposals else None
 
     def propose() -> Proposals:
         made = [one() for one in proposals]

@@ -42,8 +42,9 @@ class LearnedQueries(QuerySource):
         self.num_queries = num_queries
         self.learned_content = learned_content
         self.embedding = nn.Embedding(num_queries, embed_dims * (1 + learned_content))
-        shared = {'embed_dims': embed_dims, 'num_queries': num_queries}
-        self.reference = build_slot(MODELS, reference, 'queries.reference', **shared)
+        self.reference = build_slot(
+            MODELS, reference, 'queries.reference', embed_dims=embed_dims, num_queries=num_queries
+        )
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         return self.first(self.num_queries, memory, head)

@@ -72,7 +72,7 @@ class NoiseLayout:
             target.append((image * self.slots + objects).ravel())
         packed = torch.from_numpy(np.stack((np.concatenate(query), np.concatenate(target))))
         on_device = packed.to(self.number.device, non_blocking=True)
-        return Pairs(*on_device.unbind(), tuple(len(part) for part in query))
+        return Pairs(on_device[0], on_device[1], tuple(len(part) for part in query))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class EncoderProposals(QuerySource):
         self.output_norm = nn.LayerNorm(embed_dims)
         nn.init.xavier_uniform_(self.output.weight)
         self.content = nn.Embedding(num_queries, embed_dims) if content == 'learned' else None
-        self.position = self.position_norm = None
+        self.position_from_box = position_from_box
         if position_from_box:
             self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
             self.position_norm = nn.LayerNorm(2 * embed_dims)
@@ -111,18 +111,19 @@ class EncoderProposals(QuerySource):
         return LogitReference(logits.masked_fill(~valid, float('inf'))), valid
 
     def _queries(self, ref: Reference, memory: Memory) -> State:
-        content = None
-        if self.content is not None:
-            content = expand(self.content.weight[: ref.values.shape[1]], memory)
-        return self.place(ref, content, memory)
+        if self.content is None:
+            pos, content = self._from_boxes(ref)
+            return State(content, pos, ref)
+        return self.place(ref, expand(self.content.weight[: ref.values.shape[1]], memory), memory)
 
-    def place(self, ref: Reference, content: Tensor | None, memory: Memory) -> State:
-        """As any source does; content None is made from the boxes."""
-        if self.position is None:
-            return State(content, ref=ref)
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        return State(content, self._from_boxes(ref)[0] if self.position_from_box else None, ref)
+
+    def _from_boxes(self, ref: Reference) -> tuple[Tensor, Tensor]:
+        """Position and content (B, N, C) by a projection of the code of the boxes."""
         code = sine_point_code(ref.unit(), self.embed_dims // 2, order='xywh')
-        pos, made = self.position_norm(self.position(code)).chunk(2, -1)
-        return State(made if content is None else content, pos, ref)
+        pos, content = self.position_norm(self.position(code)).chunk(2, -1)
+        return pos, content
 
     def best(self, logits: Tensor, number: int) -> Tensor:
         """(B, N): the ``number`` best tokens of class logits (B, S, K), or all if there are fewer."""

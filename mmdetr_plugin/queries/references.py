@@ -16,8 +16,9 @@ class MLPReference(MLP):
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__(embed_dims, embed_dims, 2, 2)
-        for linear in self.layers:
-            nn.init.xavier_uniform_(linear.weight)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
 
 
 @MODELS.register_module()

@@ -8,7 +8,7 @@ Boxes without a word on their frame are (cx, cy, w, h) in 0..1 of the unpadded i
 are named: ``boxes_xyxy``, ``pixel_boxes``, ``box_logits``.
 """
 
-from .memory import Memory
+from .memory import Memory, Size, map_size
 from .outputs import DenseMasks, Masks, Outputs, Prediction, Proposals
 from .reference import LogitReference, Reference, RelativeReference, UnitReference
 from .state import Branch, Pairs, State
@@ -26,7 +26,9 @@ __all__ = [
     'Proposals',
     'Reference',
     'RelativeReference',
+    'Size',
     'State',
     'Targets',
     'UnitReference',
+    'map_size',
 ]

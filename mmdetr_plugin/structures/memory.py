@@ -9,9 +9,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..ops.coordinates import stretch
+from ..ops.coordinates import scale_coordinates
 
-Shapes = tuple[tuple[int, int], ...]
+Size = tuple[int, int]
+Shapes = tuple[Size, ...]
+
+
+def map_size(x: Tensor) -> Size:
+    """(height, width) of maps or images (..., H, W), as Python integers."""
+    return int(x.shape[-2]), int(x.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Memory:
         Raises:
             ValueError: the maps do not have the sizes of the levels.
         """
-        shapes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps)
+        shapes = tuple(map_size(m) for m in maps)
         if shapes != self.shapes:
             raise ValueError(
                 f'maps must have the sizes of the feature levels, {self.shapes}, got {shapes}; '
@@ -108,7 +114,7 @@ class Memory:
         """(B, S, 2): centre (x, y) of every token, in the unit square of the unpadded image."""
         points = []
         for i, (h, w) in enumerate(self.shapes):
-            extent = stretch(self.valid_ratios[:, i], w, h)
+            extent = scale_coordinates(self.valid_ratios[:, i], w, h)
             ys = torch.arange(h, dtype=extent.dtype, device=extent.device) + 0.5
             xs = torch.arange(w, dtype=extent.dtype, device=extent.device) + 0.5
             grid = torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)), -1)

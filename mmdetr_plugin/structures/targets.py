@@ -65,7 +65,7 @@ class Targets:
             tuple(instance.get('masks') for instance in instances),
             _canvas(data_samples),
         )
-        if pixels.device.type == 'cpu' and sum(counts):
+        if pixels.device.type == 'cpu' and any(counts):
             targets.check_labels(targets.status(num_classes).numpy(), num_classes)
         return targets
 
@@ -140,8 +140,10 @@ class Targets:
 def _canvas(data_samples: SampleList) -> tuple[int, int]:
     stated = data_samples[0].metainfo.get('batch_input_shape')
     if stated is not None:
-        return tuple(stated)
-    return tuple(max(sample.img_shape[i] for sample in data_samples) for i in (0, 1))
+        height, width = stated
+    else:
+        height, width = (max(sample.img_shape[i] for sample in data_samples) for i in (0, 1))
+    return height, width
 
 
 def _image_name(metainfo: dict) -> str:

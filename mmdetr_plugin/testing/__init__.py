@@ -2,6 +2,7 @@
 
 from ..engine.project import config_path, project_root
 from .comparison import check
+from .features import given_features
 from .noise import given_noise
 from .parity import (
     Case,
@@ -23,6 +24,7 @@ __all__ = [
     'check',
     'config_path',
     'detection_arrays',
+    'given_features',
     'given_noise',
     'hf_pair',
     'loss_arrays',

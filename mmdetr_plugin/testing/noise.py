@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,13 +35,11 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
             'case'
         )
 
-    for source in sources:
-        source.draw = _Given(dn, source.label_noise)  # type: ignore[method-assign] - of this object
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for source in sources:
-            del source.draw
+            given = _Given(dn, source.label_noise)
+            stack.enter_context(mock.patch.object(source, 'draw', given))
+        yield
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..engine.project import project_root
 from ..ops.boxes import cxcywh_to_xyxy
 from ..queries import EncoderProposals
 from ..registry import MODELS
-from ..structures import Memory, Outputs, State, Targets
+from ..structures import Memory, Outputs, Prediction, State, Targets
 
 Arrays = dict[str, np.ndarray]
 # Names of our losses and of the official ones.
@@ -234,7 +234,8 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
     if run.outputs.masks is not None:
         arrays['pred_masks'] = run.outputs.masks.dense()[:, :: strides.get('pred_masks', 1)]
     if run.outputs.proposals is not None:
-        arrays.update(_proposal_arrays(model, run, strides.get('enc', 1)))
+        made = run.outputs.proposals.prediction
+        arrays.update(_proposal_arrays(model, run, made, strides.get('enc', 1)))
     pooled = case.golden.get('memory_mean', np.zeros((1, 1))).ndim == 1
     sample = 'n - 1' in case.spec['notes'].get('memory', '')
     for prefix, value in (('input_proj', run.embedded), ('memory', run.memory)):
@@ -253,10 +254,12 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
     return {name: value.detach().numpy() for name, value in arrays.items()}
 
 
-def _proposal_arrays(model: DETR, run: Run, step: int) -> dict[str, Tensor]:
-    """Proposals, scores of all tokens, and which tokens were selected; a token that makes no proposal
-    has -1 in the place of its number, for these have one score and any order."""
-    made = run.outputs.proposals.prediction
+def _proposal_arrays(model: DETR, run: Run, made: Prediction, step: int) -> dict[str, Tensor]:
+    """The proposals ``made``, scores of all tokens, and which tokens were selected.
+
+    A token that makes no proposal has -1 in the place of its number: such tokens have equal scores,
+    so their order is arbitrary.
+    """
     source = next(part for part in model.modules() if isinstance(part, EncoderProposals))
     anchors, valid = source.anchors(run.memory)
     tokens = source.output_norm(source.output(run.memory.tokens * valid))
@@ -329,7 +332,14 @@ def loss_arrays(model: DETR, run: Run) -> Arrays:
     """Unweighted terms, the total, matches and gradient norms, under the golden names.
 
     The gradients are left in the model.
+
+    Raises:
+        ValueError: it is not the run of a loss case.
     """
+    if run.targets is None:
+        raise ValueError(
+            'losses need a run with objects, got one without; set loss=True in run_model'
+        )
     arrays: Arrays = {}
     for key, value in run.losses.items():
         weight = model.criterion.losses[_term(key)].loss_weight if 'loss' in key else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -40,7 +41,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        shared = {'embed_dims': embed_dims, 'dropout': dropout}
+        shared: dict[str, Any] = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'DecoderLayer', **layer}
         self.layers = nn.ModuleList(
             build_slot(MODELS, cfg, 'decoder.layer', layer=i, **shared) for i in range(num_layers)

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..positions.maps import PositionEncoding
-from ..structures import Memory
-
-Size = tuple[int, int]
+from ..structures import Memory, Size, map_size
 
 
 def embed_maps(
@@ -53,7 +51,7 @@ def embed_maps(
         tokens=tokens,
         pos=pos,
         mask=torch.cat([m.flatten(1) for m in masks], 1),
-        shapes=tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps),
+        shapes=tuple(map_size(m) for m in maps),
         valid_ratios=torch.stack(ratios, 1),
         image_wh=image_extents(sizes, canvas, device),
         padded=cells > 0 or is_padded(sizes, canvas),
@@ -65,7 +63,8 @@ def _pad_levels(
     maps: Sequence[Tensor], masks: Sequence[Tensor], cells: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Maps (B, C, h, w) and masks (B, h, w) below and to the right of which there is padding."""
-    padded_maps, padded_masks = [], []
+    padded_maps: list[Tensor] = []
+    padded_masks: list[Tensor] = []
     for i, (x, mask) in enumerate(zip(reversed(maps), reversed(masks), strict=True)):
         missing = [-size % (cells << i) for size in x.shape[-2:]]
         sides = (0, missing[1], 0, missing[0])

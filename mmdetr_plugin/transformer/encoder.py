@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -50,7 +51,7 @@ class Encoder(nn.Module):
             )
         self.with_position = with_position
         self.with_cp = with_cp
-        shared = {'embed_dims': embed_dims, 'dropout': dropout}
+        shared: dict[str, Any] = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'EncoderLayer', **layer}
         self.layers = nn.ModuleList(
             build_slot(MODELS, cfg, 'encoder.layer', layer=i, **shared) for i in range(num_layers)

@@ -11,5 +11,6 @@ def init_transformer_(module: nn.Module) -> None:
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
     for child in module.modules():
-        if hasattr(child, 'init_weights_'):
-            child.init_weights_()
+        initialise = getattr(child, 'init_weights_', None)
+        if callable(initialise):
+            initialise()

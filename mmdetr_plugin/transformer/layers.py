@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,21 +50,22 @@ class TransformerLayer(nn.Module):
         ffn: Mapping | None,
         residual: Mapping,
         residuals: Mapping[str, Mapping],
-        **shared: int | float,
+        **shared: Any,
     ) -> None:
         super().__init__()
         self.op_names = tuple(name for name, cfg in ops.items() if cfg is not None)
-        steps = (*self.op_names, *(('ffn',) if ffn is not None else ()))
-        unknown = sorted(set(residuals) - set(steps))
+        self.steps = (*self.op_names, *(('ffn',) if ffn is not None else ()))
+        unknown = sorted(set(residuals) - set(self.steps))
         if unknown:
             raise ValueError(
-                f'residuals must name steps of the layer, {list(steps)}, got {unknown}; rename them'
+                f'residuals must name steps of the layer, {list(self.steps)}, got {unknown}; rename '
+                'them'
             )
         for name in self.op_names:
             op = build_slot(MODELS, ops[name], name, contract=AttentionOp, **shared)
             self.add_module(name, op)
         self.ffn = build_slot(MODELS, ffn, 'ffn', **shared)
-        for name in steps:
+        for name in self.steps:
             cfg = residuals.get(name, residual)
             out = build_slot(MODELS, cfg, f'residuals.{name}', contract=Residual, **shared)
             self.add_module(f'{name}_out', out)
@@ -74,15 +76,15 @@ class TransformerLayer(nn.Module):
     def forward(self, state: State, memory: Memory, layer: int) -> State:
         for op in self.ops():
             state = op.prepare(state, memory, layer)
-        for name in self.op_names:
-            residual = getattr(self, f'{name}_out')
+        for name in self.steps:
+            residual: Residual = getattr(self, f'{name}_out')
             entering = replace(state, content=residual.enter(state.content))
-            update = self.attend(name, entering, memory, layer)
+            if name == 'ffn':
+                update = self.ffn(entering.content)
+            else:
+                update = self.attend(name, entering, memory, layer)
             state = replace(state, content=residual(state.content, update))
-        if self.ffn is None:
-            return state
-        update = self.ffn(self.ffn_out.enter(state.content))
-        return replace(state, content=self.ffn_out(state.content, update))
+        return state
 
     def attend(self, name: str, state: State, memory: Memory, layer: int) -> Tensor:
         """(B, N, C): what the op ``name`` adds to the content."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.testing import given_features
 from mmdetr_plugin.testing.benchmark import Contest, Result, Row, parse, parser, table
 from mmdetr_plugin.testing.inputs import add_small, samples
 from mmdetr_plugin.testing.peers import mmdet_pair
@@ -48,8 +49,9 @@ def of_mmdet(model: Any, levels: tuple[Tensor, ...], side: int) -> Result:
 
 @torch.no_grad()
 def of_ours(model: DETR, levels: tuple[Tensor, ...], side: int) -> Result:
-    outputs = model.transform(model.embed(levels, None, (side, side)), aux=False)
-    return {'logits': outputs['pred_logits'][-1], 'boxes': outputs['pred_boxes'][-1]}
+    with given_features(model, levels):
+        last = model.run(levels[0].new_zeros(1, 3, side, side), aux=False).layers[-1]
+    return {'logits': last.logits, 'boxes': last.boxes}
 
 
 def series(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
