@@ -157,12 +157,13 @@ def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[N
 
 
 def _fixed_best(source: EncoderProposals, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
-    chosen = [] if index is None else [index]
+    every = index
 
     def best(logits: Tensor, number: int) -> Tensor:
-        if not chosen:
-            chosen.append(type(source).best(source, logits, number))
-        return chosen[0][:, :number]
+        nonlocal every
+        if every is None:  # all in their order: more may be asked for when losses are computed
+            every = type(source).best(source, logits, logits.shape[1])
+        return every[:, :number]
 
     return best
 

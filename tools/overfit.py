@@ -53,6 +53,14 @@ ROWS = (
     'mix_conditional_smca_r50',
     'mix_anchor_deformable_r50',
     'mix_two_stage_conditional_r50',
+    'dn_dab_detr_r50',
+    'dn_dab_deformable_detr_r50',
+    'dino_r50',
+    'h_deformable_detr_r50',
+    'h_deformable_detr_one_stage_r50',
+    'group_conditional_detr_r50',
+    'group_dab_detr_r50',
+    'group_dino_r50',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps

@@ -164,7 +164,7 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
       class; 100 without objects.
     * ``cardinality_error``: mean over images of the difference between the number of objects and
       of queries whose highest column is not the last.
-    * ``unmatched_gt``: objects without a query.
+    * ``unmatched_gt``: objects without a query, in a group of queries.
     """
     highest = source.logits[-1].argmax(-1)  # (B, N)
     labels = select_rows(source.targets.padded_labels, match.target[-1:])[0]
@@ -176,5 +176,5 @@ def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
     return {
         'class_error': 100 - 100 * correct.sum() / max(correct.numel(), 1),
         'cardinality_error': (found - objects).abs().float().mean(),
-        'unmatched_gt': torch.full((), float(match.unmatched), device=highest.device),
+        'unmatched_gt': torch.full((), match.unmatched / groups, device=highest.device),
     }

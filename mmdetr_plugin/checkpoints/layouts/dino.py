@@ -10,6 +10,7 @@ from .registry import register
 
 if TYPE_CHECKING:
     from ...heads.set_head import SetHead
+    from ...queries import EncoderProposals
 
 
 def heads(part: SetHead) -> Names:
@@ -22,8 +23,24 @@ def heads(part: SetHead) -> Names:
     names: dict[str, Target] = {}
     for ours, theirs in (('class', 'class'), ('box', 'bbox')):
         names[f'{ours}_branches.0.'] = tuple(place.format(kind=theirs) for place in places)
-        names[f'{ours}_branches.1.'] = f'/transformer.enc_out_{theirs}_embed.'
+        for group in range(part.encoder):
+            place = f'/transformer.enc_out_{theirs}_embed{of_group(group)}.'
+            names[f'{ours}_branches.{1 + group}.'] = place
     return names
+
+
+def proposals(part: EncoderProposals) -> Names:
+    group = of_group(part.group)
+    return {
+        'content.': f'/transformer.tgt_embed{group}.',
+        'output.': f'/transformer.enc_output{group}.',
+        'output_norm.': f'/transformer.enc_output_norm{group}.',
+    }
+
+
+def of_group(group: int) -> str:
+    """Ending of what groups of queries beyond the first have; no official model has such groups."""
+    return f'_{group}' if group else ''
 
 
 register(
@@ -31,11 +48,7 @@ register(
         'dino',
         base=DEFORMABLE,
         parts={
-            'EncoderProposals': {
-                'content.': '/transformer.tgt_embed.',
-                'output.': '/transformer.enc_output.',
-                'output_norm.': '/transformer.enc_output_norm.',
-            },
+            'EncoderProposals': proposals,
             'SetHead': heads,
         },
     )
