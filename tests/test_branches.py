@@ -1,6 +1,6 @@
 """Branches of training queries: denoising, one-to-many copies, groups, and their nesting.
 
-Who attends to whom, what the noise makes of given random numbers, which pairs are known, what the losses
+Who attends to whom, what the noise makes of given random numbers, which pairs are known, what losses
 are divided by: all of it against tables and formulas written out here.
 """
 
@@ -531,7 +531,7 @@ def test_noised_queries_are_paired_with_their_objects() -> None:
 def test_one_to_many_queries_find_every_object_several_times() -> None:
     model = build([HYBRID])
     outputs, targets = outputs_of(model, (0, 1), (2,))
-    detecting, many = outputs.branches
+    _, many = outputs.branches
     assert [x.tolist() for x in many.targets.labels] == [[0, 2, 0, 2], [1, 1]]
     for repeated, boxes in zip(many.targets.boxes, targets.boxes, strict=True):
         assert torch.equal(repeated, torch.cat((boxes, boxes)))
@@ -669,7 +669,7 @@ def test_padding_is_trained_as_background_where_asked(branches: list[dict]) -> N
 def test_sources_that_cannot_be_split_are_refused() -> None:
     patterns = dict(type='LearnedBoxes', num_queries=QUERIES, num_patterns=2)
     for branch in (HYBRID, SHARED):
-        with pytest.raises(ValueError, match='row by row in its parameters.*LearnedBoxes'):
+        with pytest.raises(ValueError, match=r'row by row in its parameters.*LearnedBoxes'):
             make(queries=patterns, branches=[branch])
         with pytest.raises(ValueError, match=r"'queries.queries' must state num_queries, got"):
             make(queries=places(), branches=[PLAIN, branch])
