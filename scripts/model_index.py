@@ -20,6 +20,10 @@ INDEX = ROOT / 'model-index.yml'
 # Longer prefixes first.
 FAMILIES = {
     'digits': ('Digits', ''),
+    'dino': ('DINO', '2203.03605'),
+    'dn_dab': ('DN-DETR', '2203.01305'),
+    'group': ('Group DETR', '2207.13085'),
+    'h_deformable_detr': ('H-DETR', '2207.13080'),
     'anchor_detr': ('Anchor DETR', '2109.07107'),
     'conditional_detr': ('Conditional DETR', '2108.06152'),
     'dab_deformable_detr': ('DAB-DETR', '2201.12329'),

@@ -117,7 +117,7 @@ def test_values_that_do_not_fit(options: dict, text: str) -> None:
         ),
         (
             'deformable_detr_r50',
-            {'backbone__out_indices': (2, 3)},
+            {'backbone__out_indices': (2, 3), 'neck__in_channels': [16, 32, 64]},
             r"must be those of the backbone's last maps, \[32, 64\], got \[16, 32, 64\]",
         ),
         (

@@ -41,6 +41,12 @@ TRAINABLE = {
     'dab_detr_r50': 43.449,
     'dab_detr_r50_3pat': 43.450,
     'dab_deformable_detr_r50': 47.184,
+    'dn_dab_detr_r50': 43.473,
+    'dn_dab_deformable_detr_r50': 47.207,
+    'dino_r50': 46.671,
+    'dino_5scale_r50': 47.033,
+    'h_deformable_detr_r50': 47.724,
+    'group_conditional_detr_r50': 43.964,
 }
 """Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
 classes, the panoptic ones 250."""

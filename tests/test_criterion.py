@@ -1,5 +1,7 @@
 """The criterion against its definition, image by image, and what must hold of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from criterion_cases import (
@@ -16,7 +18,7 @@ from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-from mmdetr_plugin.criterion import BoxGIoULoss, Targets
+from mmdetr_plugin.criterion import BoxGIoULoss, MaskDiceLoss, MaskFocalLoss, Targets
 from mmdetr_plugin.ops.boxes import (
     cxcywh_to_xyxy,
     elementwise_giou,
@@ -24,6 +26,7 @@ from mmdetr_plugin.ops.boxes import (
     pairwise_iou,
     xyxy_to_cxcywh,
 )
+from mmdetr_plugin.structures import Branch, Outputs
 
 TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
 
@@ -119,6 +122,32 @@ def test_each_loss_can_be_off(off):
     assert set(full) - set(part) == {prefix + off for prefix in ('', 'd0.', 'd1.', 'enc_')}
     for name, value in part.items():
         torch.testing.assert_close(value, full[name])
+
+
+def test_losses_of_groups_are_the_mean_of_those_of_each():
+    """Those of masks too: a group is matched and trained as if it were alone."""
+    generator = torch.Generator().manual_seed(3)
+    counts, side = (3, 0, 2), 8
+    masks = tuple(torch.rand(n, side, side, generator=generator) > 0.5 for n in counts)
+    targets = replace(make_targets(counts), masks=masks, canvas=(side, side))
+    outputs = make_outputs(images=3, queries=10)
+    outputs['pred_masks'] = torch.randn(3, 10, 4, 4, generator=generator)
+    criterion = make_criterion(loss_mask=MaskFocalLoss(), loss_dice=MaskDiceLoss())
+    together = replace(Outputs.of(outputs), branches=(Branch(10, groups=2),))
+    got = criterion(together, targets)
+    each = [
+        criterion({name: part(name, x, group) for name, x in outputs.items()}, targets)
+        for group in range(2)
+    ]
+    assert set(got) == set(each[0])
+    for name, value in got.items():
+        if 'loss' in name:
+            torch.testing.assert_close(value, (each[0][name] + each[1][name]) / 2, msg=name)
+
+
+def part(name, x, group):
+    """Queries 5 group ... 5 group + 4 of an output."""
+    return x.narrow(1 if name == 'pred_masks' else 2, 5 * group, 5)
 
 
 def test_encoder_can_be_left_out():

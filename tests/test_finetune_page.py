@@ -156,7 +156,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ('tools', 'configs'):
         (folder / name).symlink_to(ROOT / name)
     make_digits(folder / 'data/mine', num_train=4, num_val=2, size=64)
-    cfg = tiny.load('finetune/deformable_detr_two_stage_r50_12e')
+    cfg = tiny.load('finetune/dino_r50_12e')
     cfg.merge_from_dict({f'model.{key}': value for key, value in SMALL.items()})
     model = MODELS.build({**cfg.model, 'num_classes': 2})
     meta = {'dataset_meta': {'classes': ('7', 'dog')}}

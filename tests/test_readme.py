@@ -18,7 +18,7 @@ from mmdetr_plugin.registry import MODELS
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 ELSEWHERE = {
     'make test': 'the run that this test is part of',
-    'python tools/train.py configs/finetune/deformable_detr_two_stage_r50_12e.py '
+    'python tools/train.py configs/finetune/dino_r50_12e.py '
     '--cfg-options data_root=data/mine load_from=weights.pth': 'test_finetune_page.py',
     'python tools/overfit.py configs/conditional_detr_r50.py --images 8': 'test_benchmarks.py',
     'mim train mmdetr_plugin deformable_detr_r50.py': 'test_mim.py',

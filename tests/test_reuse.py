@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.attention import MultiScaleDeformableAttention, replace_deformable_attention
 from mmdetr_plugin.necks.encoder_neck import EncoderNeck
-from mmdetr_plugin.structures import Memory, State
+from mmdetr_plugin.structures import LogitReference, Memory, State
 
 SIZE = (64, 96)
 
@@ -257,7 +257,8 @@ def queries_and_memory() -> tuple[State, Memory]:
         padded=False,
     )
     content, query_pos, spatial = torch.randn(3, 2, 5, 32)
-    return State(content, query_pos, torch.randn(2, 5, 4), spatial), memory
+    ref = LogitReference(torch.randn(2, 5, 4))
+    return State(content, query_pos, ref, spatial), memory
 
 
 @pytest.mark.parametrize('name', OPS)

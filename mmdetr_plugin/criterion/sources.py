@@ -117,7 +117,7 @@ def _source(
         targets=(branch.targets or targets).tile(branch.groups),
         branch=branch,
         extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
-        masks=masks if branch.groups == 1 else None,
+        masks=masks,
     )
 
 

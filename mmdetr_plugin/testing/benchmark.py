@@ -158,8 +158,8 @@ class Contest:
 
         Args:
             case: name in the table.
-            runs: functions by name. Each returns tensors by name; those of gradients begin with ``grad``.
-            check: runs to compare instead of the timed ones, if those may differ because of dropout.
+            runs: functions by name, returning tensors by name; gradients have names with ``grad`` first.
+            check: runs to compare instead of the timed ones, where dropout makes those differ.
             tolerance: largest difference of outputs. None allows any (half precision); it is printed.
             memory: False if the memory is not allocated by torch and so cannot be measured.
 

@@ -74,3 +74,8 @@ def numbered_heads(head: SetHead, root: str = '/', decoder: str = '/transformer.
                 f'{place}{theirs}.{j}.' for place in places for j in copies
             )
     return names
+
+
+def of_group(group: int) -> str:
+    """Ending of what groups of queries beyond the first have; no official model has such groups."""
+    return f'_{group}' if group else ''

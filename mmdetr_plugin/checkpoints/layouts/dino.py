@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import official
+from .common import of_group
 from .deformable import DEFORMABLE
 from .layout import Layout, Names, Target
 from .registry import register
@@ -30,17 +32,10 @@ def heads(part: SetHead) -> Names:
 
 
 def proposals(part: EncoderProposals) -> Names:
-    group = of_group(part.group)
     return {
-        'content.': f'/transformer.tgt_embed{group}.',
-        'output.': f'/transformer.enc_output{group}.',
-        'output_norm.': f'/transformer.enc_output_norm{group}.',
+        **official.proposals(part),
+        'content.': f'/transformer.tgt_embed{of_group(part.group)}.',
     }
-
-
-def of_group(group: int) -> str:
-    """Ending of what groups of queries beyond the first have; no official model has such groups."""
-    return f'_{group}' if group else ''
 
 
 register(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .common import COMMON, numbered_heads, numbered_projections
+from .common import COMMON, numbered_heads, numbered_projections, of_group
 from .layout import Layout, Names
 
 if TYPE_CHECKING:
     from ...attention.level_convolution import LevelConvolution
     from ...heads.mask_head import AttentionMaskHead
+    from ...queries import EncoderProposals
 
 LAYER = {
     'self_attn_out.norm.': 'norm1.',
@@ -41,6 +42,17 @@ def pyramid(part: LevelConvolution) -> Names:
     names |= {'to_coarser.': 'high_to_low.', 'to_finer.': 'low_to_high.'}
     names |= {f'levels.{i}.': f'self_attn_{8 * 2**i}.' for i in range(len(part.levels))}
     return of_layer(names)
+
+
+def proposals(part: EncoderProposals) -> Names:
+    names = {
+        'content.': '/query_embed',
+        'output.': '/transformer.enc_output',
+        'output_norm.': '/transformer.enc_output_norm',
+        'position.': '/transformer.pos_trans',
+        'position_norm.': '/transformer.pos_trans_norm',
+    }
+    return {ours: f'{theirs}{of_group(part.group)}.' for ours, theirs in names.items()}
 
 
 def mask_head(part: AttentionMaskHead) -> Names:
@@ -125,13 +137,7 @@ OFFICIAL = Layout(
             'points': '/transformer.position.weight',
         },
         'DenoisingQueries': {'labels.': '/label_enc.'},
-        'EncoderProposals': {
-            'content.': '/query_embed.',
-            'output.': '/transformer.enc_output.',
-            'output_norm.': '/transformer.enc_output_norm.',
-            'position.': '/transformer.pos_trans.',
-            'position_norm.': '/transformer.pos_trans_norm.',
-        },
+        'EncoderProposals': proposals,
         'SetHead': numbered_heads,
         'AttentionMaskHead': mask_head,
     },

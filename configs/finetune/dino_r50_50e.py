@@ -1,0 +1,4 @@
+# DINO on data of one's own, 50 epochs from published weights (docs/finetune.md).
+_base_ = ['../_base_/models/dino.py', '../_base_/finetune_50e.py']
+
+model = dict(num_classes=None)  # as many as the annotations have
