@@ -42,7 +42,8 @@ class Branch:
         trained: (B, size), False where a query has no losses; None = every query has.
         normalizer: what its losses are divided by. ``objects``: the objects of the branch, copies
             included, averaged over processes and at least 1. ``detection``: the number for the
-            detecting queries times ``copies``. ``process``: its pairs in this process.
+            detecting queries times ``copies``. ``process``: its pairs in this process. Objects and
+            pairs without losses do not count.
         copies: how often each object stands in ``pairs``.
         weight: of its losses.
     """
