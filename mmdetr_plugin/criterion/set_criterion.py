@@ -140,20 +140,28 @@ def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[T
 
     All means over processes take one exchange, which does not depend on the objects of this process.
     """
-    device = sources[0].logits.device
-    counts = [sum(match.objects) for match in matches]
-    means = mean_over_ranks(counts, device).clamp(min=1)
+    pairs = [trained_pairs(source, match) for source, match in zip(sources, matches, strict=True)]
+    counts = [
+        number if source.branch.pairs is not None else torch.full_like(number, sum(match.objects))
+        for source, match, number in zip(sources, matches, pairs, strict=True)
+    ]
+    means = mean_over_ranks(torch.stack(counts)).clamp(min=1)
     chosen = []
-    for source, match, mean in zip(sources, matches, means.unbind(), strict=True):
-        branch = source.branch
-        if branch.normalizer == 'detection':
-            mean = means[0] * branch.copies
-        elif branch.normalizer == 'process':
-            mean = torch.full_like(mean, max(sum(match.counts), 1))
-            if branch.trained is not None:
-                mean = branch.trained.flatten()[match.query[0]].sum().clamp(min=1)
+    for source, number, mean in zip(sources, pairs, means.unbind(), strict=True):
+        if source.branch.normalizer == 'detection':
+            mean = means[0] * source.branch.copies
+        elif source.branch.normalizer == 'process':
+            mean = number.clamp(min=1)
         chosen.append(mean)
     return chosen
+
+
+def trained_pairs(source: Source, match: Matches) -> Tensor:
+    """Number of the pairs that have losses, in a layer of this process."""
+    trained = source.branch.trained
+    if trained is None:
+        return torch.full((), float(sum(match.counts)), device=source.logits.device)
+    return trained.flatten()[match.query[0]].sum().float()
 
 
 @torch.no_grad()

@@ -76,7 +76,17 @@ class Matches:
 
 def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) -> list[Source]:
     """The decoder's layers branch by branch, the detecting branch first; then the encoder's proposals,
-    if there are some and ``encoder`` is true."""
+    if there are some and ``encoder`` is true.
+
+    Raises:
+        ValueError: two branches have the same prefix.
+    """
+    prefixes = [branch.prefix for branch in outputs.runs()]
+    if len(set(prefixes)) < len(prefixes):
+        raise ValueError(
+            f'every branch of queries must have its own prefix, got {prefixes}: losses of one would '
+            'replace those of another; set prefix of the wrappers in model.branches'
+        )
     sources: list[Source] = []
     start = 0
     for branch in outputs.runs():

@@ -35,6 +35,20 @@ def build_source(cfg: Mapping[str, Any], number: int, slot: str, **shared: Any) 
     return source
 
 
+def check_alike(state: State, wrapper: str) -> None:
+    """Check that the queries are one detecting run in which all see each other.
+
+    Raises:
+        ValueError: another wrapper made branches of them, or a mask.
+    """
+    if state.branches or state.groups > 1 or state.self_mask is not None:
+        prefixes = [run.prefix for run in state.runs()]
+        raise ValueError(
+            f'{wrapper} needs queries that all detect and see each other, got branches with the '
+            f'prefixes {prefixes} or a mask; in model.branches, list {wrapper} first'
+        )
+
+
 @MODELS.register_module()
 class HybridQueries(QuerySource):
     """One-to-one queries and, when losses are computed, one-to-many queries (H-DETR, section 3.2).
@@ -69,6 +83,7 @@ class HybridQueries(QuerySource):
         if targets is None:
             return self.first(self.num_one, memory, head)
         state, proposals = self.queries(memory, head, targets)
+        check_alike(state, type(self).__name__)
         number = state.content.shape[1]
         if number <= self.num_one:
             raise ValueError(
@@ -133,6 +148,7 @@ class GroupQueries(QuerySource):
             return self.first(self.num_queries, memory, head)
         made = [source(memory, head, targets) for source in self.queries]
         state = made[0][0]
+        check_alike(state, type(self).__name__)
         for other, _ in made[1:]:
             state = join(state, other)
         proposals = [propose for _, propose in made if propose is not None]

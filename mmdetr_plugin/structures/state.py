@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,7 +42,8 @@ class Branch:
         trained: (B, size), False for queries without losses; None = all queries have losses.
         normalizer: what its losses are divided by. ``objects``: the objects of the branch, copies
             included, averaged over processes and at least 1. ``detection``: the number for the
-            detecting queries times ``copies``. ``process``: its pairs in this process.
+            detecting queries times ``copies``. ``process``: its pairs in this process. Objects and
+            pairs without losses do not count.
         copies: how often each object stands in ``pairs``.
         weight: of its losses.
     """
@@ -146,24 +147,46 @@ def _apply(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def join(before: State, after: State) -> State:
-    """The queries of both, in this order; masks and branches are left to the caller.
+    """The queries of both, in this order; ``self_mask`` and branches are left to the caller.
+
+    Where one of them restricts what it reads of the memory, the other reads all of it.
 
     Raises:
         ValueError: one of them has an entry that the other lacks, or their references differ in kind.
     """
-    joined = {}
-    for name in (f.name for f in fields(State) if f.name in PER_QUERY):
-        one, other = getattr(before, name), getattr(after, name)
-        if one is None and other is None:
-            continue
-        if type(one) is not type(other) or callable(one):
-            kinds = [type(x).__name__ for x in (one, other)]
-            raise ValueError(
-                f'queries that are joined must agree in State.{name}, got {kinds[0]} and {kinds[1]}; '
-                'see DenoisingQueries, or override QuerySource.place'
-            )
-        joined[name] = _cat(one, other)
-    return State(**joined)
+    joined = {
+        name: _join(f'State.{name}', getattr(before, name), getattr(after, name))
+        for name in PER_QUERY
+    }
+    carry = {
+        name: _join(f'State.carry[{name!r}]', before.carry.get(name), after.carry.get(name))
+        for name in {**before.carry, **after.carry}
+    }
+    return State(**joined, memory_mask=_join_memory_masks(before, after), carry=carry)
+
+
+def _join(what: str, one: Any, other: Any) -> Any:
+    if one is None and other is None:
+        return None
+    if type(one) is not type(other) or not isinstance(one, (Tensor, Reference)):
+        raise ValueError(
+            f'queries that are joined must agree in {what}, got {type(one).__name__} and '
+            f'{type(other).__name__}; see DenoisingQueries, or override QuerySource.place'
+        )
+    return _cat(one, other)
+
+
+def _join_memory_masks(before: State, after: State) -> Tensor | None:
+    given = [mask for mask in (before.memory_mask, after.memory_mask) if mask is not None]
+    if not given:
+        return None
+    parts = []
+    for state in (before, after):
+        mask = given[0].new_ones(()) if state.memory_mask is None else state.memory_mask
+        number = state.content.shape[1]
+        shape = torch.broadcast_shapes(*(x.shape[:2] for x in given))
+        parts.append(mask.expand(*shape, number, given[0].shape[-1]))
+    return torch.cat(parts, 2)
 
 
 def _cat(one: Any, other: Any) -> Any:
