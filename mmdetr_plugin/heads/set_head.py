@@ -37,6 +37,8 @@ class SetHead(Head):
             the box read from the un-normed content is, and predictions add the reference before it
             was detached (DAB-DETR's code; named in DINO, section 3.5).
         eps: references are kept this far from 0 and 1 before they are added; None = as they are.
+        prediction_eps: the same for predictions that look forward twice, where it differs from that of
+            the next reference (mmdet's DINO); None = ``eps``.
         class_prior: initial probability of every class; None = torch's default.
         wh_bias: initial bias of width and height of the first box head whose last layer then starts
             at zero; None = torch's default for all.
@@ -53,13 +55,20 @@ class SetHead(Head):
         refine: str = 'none',
         extra_column: bool = False,
         eps: float | None = 1e-5,
+        prediction_eps: float | None = None,
         class_prior: float | None = 0.01,
         wh_bias: float | None = 0.0,
     ) -> None:
         super().__init__()
         if refine not in REFINE:
             raise ValueError(f'head.refine must be one of {REFINE}, got {refine!r}; change it')
+        if prediction_eps is not None and refine != 'look_forward_twice':
+            raise ValueError(
+                "head.prediction_eps needs refine='look_forward_twice', where predictions have a "
+                f'reference of their own, got {refine!r}; leave it out'
+            )
         self.shared, self.encoder, self.refine, self.eps = shared, encoder, refine, eps
+        self.prediction_eps = eps if prediction_eps is None else prediction_eps
         self.encoder_classes = encoder_classes
         count = (1 if shared else num_layers) + encoder
         width = num_classes + extra_column
@@ -86,20 +95,21 @@ class SetHead(Head):
         twice = self.refine == 'look_forward_twice'
         anchor = state.carry.get('anchor', state.ref) if twice else state.ref
         delta = regress(hidden) if predict or self.refine == 'iterative' else None
-        box = None if delta is None else self._moved(anchor, delta)
+        box = None if delta is None else self._moved(anchor, delta, self.prediction_eps)
         if self.refine == 'iterative' and box is not None:
             state = replace(state, ref=box.detach())
         elif twice:
             if delta is None or state.content is not hidden:
                 delta = regress(state.content)
-            reference = self._moved(state.ref, delta)
+            reference = self._moved(state.ref, delta, self.eps)
             state = replace(state, ref=reference.detach()).keep(anchor=reference)
         if not predict or box is None:
             return (), state
         return (Prediction(self.class_branches[branch](hidden), box.unit(), hidden),), state
 
-    def _moved(self, reference: Reference | None, delta: Tensor) -> Reference:
-        return LogitReference(delta) if reference is None else reference.moved(delta, self.eps)
+    @staticmethod
+    def _moved(reference: Reference | None, delta: Tensor, eps: float | None) -> Reference:
+        return LogitReference(delta) if reference is None else reference.moved(delta, eps)
 
     def propose_classes(self, tokens: Tensor, group: int = 0) -> Tensor:
         """See :meth:`Head.propose_classes`; by the pair made for the encoder.
