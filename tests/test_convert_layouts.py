@@ -36,6 +36,7 @@ MMDET = {
     'conditional_detr_r50': 'mmdet_detr',
     'dab_detr_r50': 'mmdet_dab',
     'deformable_detr_two_stage_r50': 'mmdet_deformable',
+    'dino_r50_mmdet': 'mmdet_dino',
 }
 
 
@@ -161,6 +162,20 @@ def test_biases_that_mmdet_lacks_are_zero() -> None:
     assert not any(state[name].any() for name in filled)
 
 
+def test_the_row_of_labels_that_mmdet_lacks_is_zero() -> None:
+    model = tiny.build('dino_r50')
+    theirs = write(model, 'mmdet_dino')
+    labels = 'dn_query_generator.label_embedding.weight'
+    theirs[labels] = theirs[labels][:-1]
+    assert recognise(theirs) == 'mmdet_dino'
+    state, _, filled = to_ours(theirs, model)
+    assert filled == []
+    (name,) = (n for n in state if n.endswith('labels.weight'))
+    assert torch.equal(state[name][:-1], theirs[labels])
+    assert not state[name][-1].any()
+    model.load_state_dict(theirs)  # every row has its class
+
+
 def test_a_bias_without_a_norm_is_not_filled() -> None:
     model = tiny.build('detr_r50')
     theirs = write(model, 'mmdet_detr')
@@ -184,6 +199,12 @@ def test_heads_of_their_own_do_not_become_one() -> None:
     official = to_official(plain.state_dict(), plain)
     with pytest.raises(ValueError, match=r'missing: transformer.decoder.bbox_embed.0.layers.0.wei'):
         to_ours(official, refined)
+
+
+def test_heads_of_mmdets_dino_do_not_become_one() -> None:
+    theirs = write(tiny.build('dino_r50_mmdet'), 'mmdet_dino')
+    with pytest.raises(ValueError, match=r'cls_branches.0.* must be equal.*dino_r50_mmdet'):
+        tiny.build('dino_r50').load_state_dict(theirs)
 
 
 @pytest.mark.parametrize('name', ['smca_detr_r50', 'anchor_detr_r50', 'sam_detr_r50'])

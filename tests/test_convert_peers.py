@@ -16,6 +16,7 @@ from mmdetr_plugin.testing import peers
 SIZES = (pytest.param(True, id='small'), pytest.param(False, marks=pytest.mark.slow, id='full'))
 CANVAS = (128, 160)
 TOLERANCE = 1e-4
+RANKED = ('dino_r50_mmdet',)  # see test_convert_training.py
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def assert_close(got: dict[str, Tensor], logits: Tensor, boxes: Tensor) -> None:
 
 
 @pytest.mark.parametrize('small', SIZES)
-@pytest.mark.parametrize('name', peers.MMDET)
+@pytest.mark.parametrize('name', [name for name in peers.MMDET if name not in RANKED])
 def test_mmdet(name: str, small: bool) -> None:
     peer, model = peers.mmdet_pair(name, small=small)
     images, samples = batch()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .layouts import get_layout, hf_layout, recognise
 from .names import IGNORED, Pieces, layout_names
@@ -100,6 +101,9 @@ def _rename(
     _check_names(missing, unmapped, known, state, _described(layout))
     target = model.state_dict()
     out = {ours: _join(state, table[ours]) for ours in absent if ours not in filled}
+    short, rows = get_layout(layout).short, row_table(model)
+    for ours in (n for n in out if table[n][0][0] in short):
+        out[ours] = F.pad(out[ours], (0, 0, 0, rows[ours].extra))
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
     if len(absent) == len(table):
         counters = [name for name in target if name.endswith(IGNORED)]
@@ -129,7 +133,8 @@ def _join(state: Mapping[str, Tensor], sources: tuple[Pieces, ...]) -> Tensor:
             if state[a] is not state[b] and not torch.equal(state[a], state[b]):
                 raise ValueError(
                     f'{a} and {b} must be equal, being one tensor in the model, but differ; use a '
-                    'config with heads of their own for the layers, as deformable_detr_refine_r50.py'
+                    'config with heads of their own for the layers, as deformable_detr_refine_r50.py '
+                    'or, for DINO, dino_r50_mmdet.py'
                 )
     pieces = [state[name] for name in sources[0]]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

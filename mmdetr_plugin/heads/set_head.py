@@ -22,26 +22,41 @@ REFINE = ('none', 'iterative', 'look_forward_twice')
 class SetHead(Head):
     """A linear class head and a three-layer box head, relative to the reference if there is one.
 
-    Labels are 0..num_classes - 1. ``extra_column`` adds one more class column at the end: the
-    no-object class of a softmax head (DETR), a class that is never positive in SMCA.
+        Labels are 0..num_classes - 1. ``extra_column`` adds one more class column at the end: the
+        no-object class of a softmax head (DETR), a class that is never positive in SMCA.
 
-    Args:
-        num_layers: number of decoder layers.
-        shared: one pair of heads for all layers; False: a pair for each layer.
-        encoder: a further pair, the last one, for the proposals of the encoder (two-stage); a number:
-            that many further pairs, one for each group of queries.
-        encoder_classes: whether that pair predicts classes (DINO); otherwise its column 0 separates
-            objects from background (Deformable DETR).
-        refine: how the reference is updated. ``none``: not at all. ``iterative``: the next reference
-            is the predicted box of the layer, detached (Deformable DETR, section 4.2).
-            ``look_forward_twice``: the next reference is a box predicted from the content before the
-            norm, detached; the next layer's prediction adds to it before the detachment (DAB-DETR's
-            code; named in DINO, section 3.5).
-        eps: references are clamped to at least this distance from 0 and 1 before they are added;
-            None = no clamp.
-        class_prior: initial probability of every class; None = torch's default.
-        wh_bias: initial bias of width and height of the first box head whose last layer then starts
-            at zero; None = torch's default for all.
+        Args:
+            num_layers: number of decoder layers.
+    <<<<<<< HEAD
+            shared: one pair of heads for all layers; False: a pair for each layer.
+            encoder: a further pair, the last one, for the proposals of the encoder (two-stage); a number:
+                that many further pairs, one for each group of queries.
+            encoder_classes: whether that pair predicts classes (DINO); otherwise its column 0 separates
+                objects from background (Deformable DETR).
+            refine: how the reference is updated. ``none``: not at all. ``iterative``: the next reference
+                is the predicted box of the layer, detached (Deformable DETR, section 4.2).
+                ``look_forward_twice``: the next reference is a box predicted from the content before the
+                norm, detached; the next layer's prediction adds to it before the detachment (DAB-DETR's
+                code; named in DINO, section 3.5).
+            eps: references are clamped to at least this distance from 0 and 1 before they are added;
+                None = no clamp.
+    =======
+            shared: one pair of heads for all layers, or one for each.
+            encoder: one more pair, the last, for the proposals of the encoder (two-stage); a number: so
+                many more, one for each group of queries.
+            encoder_classes: whether that pair tells classes apart (DINO); else its column 0 tells objects
+                from background (Deformable DETR).
+            refine: how the reference goes on. ``none``: it stays. ``iterative``: the box of a layer,
+                detached, is the next reference (Deformable DETR, section 4.2). ``look_forward_twice``:
+                the box read from the un-normed content is, and predictions add the reference before it
+                was detached (DAB-DETR's code; named in DINO, section 3.5).
+            eps: references are kept this far from 0 and 1 before they are added; None = as they are.
+            prediction_eps: the same for predictions that look forward twice, where it differs from that of
+                the next reference (mmdet's DINO); None = ``eps``.
+    >>>>>>> mmdet_dino
+            class_prior: initial probability of every class; None = torch's default.
+            wh_bias: initial bias of width and height of the first box head whose last layer then starts
+                at zero; None = torch's default for all.
     """
 
     def __init__(
@@ -55,13 +70,20 @@ class SetHead(Head):
         refine: str = 'none',
         extra_column: bool = False,
         eps: float | None = 1e-5,
+        prediction_eps: float | None = None,
         class_prior: float | None = 0.01,
         wh_bias: float | None = 0.0,
     ) -> None:
         super().__init__()
         if refine not in REFINE:
             raise ValueError(f'head.refine must be one of {REFINE}, got {refine!r}; change it')
+        if prediction_eps is not None and refine != 'look_forward_twice':
+            raise ValueError(
+                "head.prediction_eps needs refine='look_forward_twice', where predictions have a "
+                f'reference of their own, got {refine!r}; leave it out'
+            )
         self.shared, self.encoder, self.refine, self.eps = shared, encoder, refine, eps
+        self.prediction_eps = eps if prediction_eps is None else prediction_eps
         self.encoder_classes = encoder_classes
         count = (1 if shared else num_layers) + encoder
         width = num_classes + extra_column
@@ -88,20 +110,21 @@ class SetHead(Head):
         twice = self.refine == 'look_forward_twice'
         anchor = state.carry.get('anchor', state.ref) if twice else state.ref
         delta = regress(hidden) if predict or self.refine == 'iterative' else None
-        box = None if delta is None else self._moved(anchor, delta)
+        box = None if delta is None else self._moved(anchor, delta, self.prediction_eps)
         if self.refine == 'iterative' and box is not None:
             state = replace(state, ref=box.detach())
         elif twice:
             if delta is None or state.content is not hidden:
                 delta = regress(state.content)
-            reference = self._moved(state.ref, delta)
+            reference = self._moved(state.ref, delta, self.eps)
             state = replace(state, ref=reference.detach()).keep(anchor=reference)
         if not predict or box is None:
             return (), state
         return (Prediction(self.class_branches[branch](hidden), box.unit(), hidden),), state
 
-    def _moved(self, reference: Reference | None, delta: Tensor) -> Reference:
-        return LogitReference(delta) if reference is None else reference.moved(delta, self.eps)
+    @staticmethod
+    def _moved(reference: Reference | None, delta: Tensor, eps: float | None) -> Reference:
+        return LogitReference(delta) if reference is None else reference.moved(delta, eps)
 
     def propose_classes(self, tokens: Tensor, group: int = 0) -> Tensor:
         """See :meth:`Head.propose_classes`; by the pair made for the encoder.

@@ -39,6 +39,8 @@ class DenoisingQueries(QuerySource):
             noise then moves the corners of boxes instead of centres and sides.
         unknown: a further row of the label embedding is added to the content of the source's queries,
             which have no label (DN-DETR).
+        extra_row: the label embedding has a row more than there are classes, as ``unknown`` needs it;
+            DINO has it and never reads it.
         indicator: the last channel of every content says whether the query is noised (DN-DETR).
         position_from_box: make the position of noised queries from the code of their boxes by a
             perceptron, for sources whose queries have a position that is not made from a reference.
@@ -60,6 +62,7 @@ class DenoisingQueries(QuerySource):
         box_noise: float = 0.4,
         contrastive: bool = False,
         unknown: bool = False,
+        extra_row: bool = True,
         indicator: bool = False,
         position_from_box: bool = False,
         train_padding: bool = False,
@@ -68,6 +71,11 @@ class DenoisingQueries(QuerySource):
         prefix: str = 'dn_',
     ) -> None:
         super().__init__()
+        if unknown and not extra_row:
+            raise ValueError(
+                'queries.unknown=True reads the further row of the label embedding, got '
+                'extra_row=False; leave it out'
+            )
         self.queries = build_slot(MODELS, queries, 'queries.queries', contract=QuerySource)
         self.num_classes = num_classes
         self.groups = groups
@@ -79,7 +87,8 @@ class DenoisingQueries(QuerySource):
         self.normalizer = normalizer
         self.eps = eps
         self.prefix = prefix
-        self.labels = nn.Embedding(num_classes + 1, embed_dims - indicator)
+        self.extra_row = extra_row
+        self.labels = nn.Embedding(num_classes + extra_row, embed_dims - indicator)
         self.position = None
         if position_from_box:
             self.position = MLP(2 * embed_dims, embed_dims, embed_dims, 2)
@@ -190,4 +199,4 @@ class DenoisingQueries(QuerySource):
         return torch.cat((upper, lower), 2)
 
     def rows(self) -> dict[str, Rows]:
-        return {'labels.': Rows(CLASSES, 1)}
+        return {'labels.': Rows(CLASSES, self.extra_row)}

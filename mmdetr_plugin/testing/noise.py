@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from mmdet.structures import SampleList
 from torch import nn
 
 from ..queries import DenoisingQueries
@@ -28,6 +30,35 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
     Raises:
         ValueError: the model has no denoising queries, or the numbers are not of this batch.
     """
+    with _drawing(model, lambda source: _Given(dn, source.label_noise)):
+        yield
+
+
+@contextmanager
+def shared_noise(peer: nn.Module, model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """While open, mmdet's DINO or DDQ ``peer`` and ``model`` draw the same random numbers.
+
+    mmdet's generator starts from ``seed`` whenever it is called; ours are given what it then draws.
+    """
+    generator = type(peer.dn_query_generator)
+    make = generator.__call__
+
+    def seeded(self: Any, samples: SampleList) -> tuple:
+        torch.manual_seed(seed)
+        return make(self, samples)
+
+    with (
+        mock.patch.object(generator, '__call__', seeded),
+        _drawing(model, lambda source: _AsMMDet(seed, source.label_noise, source.num_classes)),
+    ):
+        yield
+
+
+@contextmanager
+def _drawing(
+    model: nn.Module, make: Callable[[DenoisingQueries], Callable[[NoiseLayout], NoiseDraws]]
+) -> Iterator[None]:
+    """While open, ``make(source)`` stands for the ``draw`` of every source of denoising queries."""
     sources = [part for part in model.modules() if isinstance(part, DenoisingQueries)]
     if not sources:
         raise ValueError(
@@ -37,8 +68,7 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
 
     with ExitStack() as stack:
         for source in sources:
-            given = _Given(dn, source.label_noise)
-            stack.enter_context(mock.patch.object(source, 'draw', given))
+            stack.enter_context(mock.patch.object(source, 'draw', make(source)))
         yield
 
 
@@ -75,6 +105,33 @@ class _Given:
         chosen = self.dn['draw_label_p'] < self.label_noise
         new_label[image[chosen], query[chosen]] = self.dn['draw_label_new']
         return NoiseDraws(*map(torch.from_numpy, (label, new_label, sign, box)))
+
+
+@dataclass(frozen=True)
+class _AsMMDet:
+    """Stands in for ``DenoisingQueries.draw``: what mmdet's generator draws after ``manual_seed``."""
+
+    seed: int
+    label_noise: float
+    num_classes: int
+
+    def __call__(self, layout: NoiseLayout) -> NoiseDraws:
+        generator = torch.Generator().manual_seed(self.seed)
+        counts, parts = layout.targets.counts, 2 * layout.groups
+        image = np.repeat(np.arange(len(counts)), counts)
+        place = np.concatenate([np.arange(count) for count in counts])
+        number = parts * len(image)
+        label = torch.rand(number, generator=generator, dtype=torch.float32)
+        replaced = int((label < self.label_noise).sum())
+        dn = {
+            'batch_index': np.tile(image, parts),
+            'query_index': np.add.outer(np.arange(parts) * layout.slots, place).ravel(),
+            'draw_label_p': label,
+            'draw_label_new': torch.randint(self.num_classes, (replaced,), generator=generator),
+            'draw_box_sign': torch.randint(2, (number, 4), generator=generator),
+            'draw_box_u': torch.rand(number, 4, generator=generator),
+        }
+        return _Given({name: np.asarray(v) for name, v in dn.items()}, self.label_noise)(layout)
 
 
 def _by_image(dn: Mapping[str, np.ndarray]) -> NoiseDraws:

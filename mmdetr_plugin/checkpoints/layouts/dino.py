@@ -1,4 +1,4 @@
-"""The official DINO: one head for all decoder layers, another one for the encoder."""
+"""The official DINO: heads of the decoder layers, as a rule one for all, and another of the encoder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 def heads(part: SetHead) -> Names:
     """Each layer's head is named twice, as that of the model and as that of the decoder."""
-    places = [
-        f'{place}{{kind}}_embed.{layer}.'
-        for place in ('/', '/transformer.decoder.')
-        for layer in range(part.num_layers)
-    ]
     names: dict[str, Target] = {}
+    own = len(part.class_branches) - part.encoder
     for ours, theirs in (('class', 'class'), ('box', 'bbox')):
-        names[f'{ours}_branches.0.'] = tuple(place.format(kind=theirs) for place in places)
+        for i in range(own):
+            layers = range(part.num_layers) if part.shared else (i,)
+            names[f'{ours}_branches.{i}.'] = tuple(
+                f'{place}{theirs}_embed.{layer}.'
+                for place in ('/', '/transformer.decoder.')
+                for layer in layers
+            )
         for group in range(part.encoder):
             place = f'/transformer.enc_out_{theirs}_embed{of_group(group)}.'
-            names[f'{ours}_branches.{1 + group}.'] = place
+            names[f'{ours}_branches.{own + group}.'] = place
     return names
 
 

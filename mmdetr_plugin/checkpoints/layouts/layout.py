@@ -55,6 +55,8 @@ class Layout:
             several layouts are possible, the one with the most marks is taken.
         wrapper: prefix of the detector's names in models with a mask head.
         lacks: names of the model's tensors -> those that files may lack; they become zeros.
+        short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
+            become zeros.
         from_file: tensors as a file names them -> by the names of the table.
         official: the official layout of the same models, if this is the one that they are written in
             for others.
@@ -67,6 +69,7 @@ class Layout:
     marks: tuple[str, ...] = ()
     wrapper: str = ''
     lacks: Callable[[Collection[str]], set[str]] | None = None
+    short: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     official: str = ''
 

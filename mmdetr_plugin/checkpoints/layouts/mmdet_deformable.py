@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 def head(part: SetHead) -> Names:
     names: dict[str, Target] = {}
+    own = part.num_layers - 1 if part.shared else 0  # that much higher are their numbers
     for i in range(len(part.class_branches)):
-        copies = range(part.num_layers) if len(part.class_branches) == 1 else (i,)
+        copies = range(part.num_layers) if part.shared and i == 0 else (i + own,)
         names[f'class_branches.{i}.'] = tuple(f'/bbox_head.cls_branches.{j}.' for j in copies)
         for k in range(3):  # a ReLU stands between the linear layers
             boxes = tuple(f'/bbox_head.reg_branches.{j}.{2 * k}.' for j in copies)
