@@ -166,7 +166,7 @@ class ReadsIoU(Loss):
     """The mean of 1 - IoU, without a gradient: what a user's loss may do first of all."""
 
     def forward(self, matched):
-        return (1 - matched.iou).mean(1) + 0 * matched.logits.sum(1)
+        return (1 - matched.iou).mean(1) + 0 * matched.logits.sum((1, 2))
 
 
 def test_a_loss_that_reads_the_iou_takes_no_gradient_from_the_others():
