@@ -22,11 +22,11 @@ REFINE = ('none', 'iterative', 'look_forward_twice')
 class SetHead(Head):
     """A linear class head and a three-layer box head, relative to the reference if there is one.
 
-        Labels are 0..num_classes - 1. ``extra_column`` adds one more class column at the end: the
-        no-object class of a softmax head (DETR), a class that is never positive in SMCA.
+    Labels are 0..num_classes - 1. ``extra_column`` adds one more class column at the end: the
+    no-object class of a softmax head (DETR), a class that is never positive in SMCA.
 
-        Args:
-            num_layers: number of decoder layers.
+    Args:
+        num_layers: number of decoder layers.
         shared: one pair of heads for all layers; False: a pair for each layer.
         encoder: a further pair, the last one, for the proposals of the encoder (two-stage); a number:
             that many further pairs, one for each group of queries.
