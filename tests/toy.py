@@ -46,21 +46,6 @@ class Patches(nn.Module):
         return fine, self.coarse(fine)
 
 
-class Places(QuerySource):
-    """Learned boxes with learned contents; it knows nothing of denoising, groups or hybrid training."""
-
-    def __init__(self, num_queries: int, embed_dims: int) -> None:
-        super().__init__()
-        self.boxes = nn.Embedding(num_queries, 4)
-        self.content = nn.Embedding(num_queries, embed_dims)
-
-    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
-        ref, content = (
-            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
-        )
-        return State(content, ref=LogitReference(ref)), None
-
-
 class LastMap(nn.Module):
     """A neck of one map."""
 
