@@ -46,8 +46,19 @@ class Patches(nn.Module):
         return fine, self.coarse(fine)
 
 
+class LastMap(nn.Module):
+    """A neck of one map."""
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(in_channels[-1], WIDTH, 1)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (self.project(maps[-1]),)
+
+
 class Places(QuerySource):
-    """Learned boxes with learned contents; it knows nothing of denoising, groups or hybrid training."""
+    """Learned boxes; what a user writes knows nothing of denoising, groups or hybrid training."""
 
     def __init__(self, num_queries: int, embed_dims: int) -> None:
         super().__init__()
@@ -59,17 +70,6 @@ class Places(QuerySource):
             x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
         )
         return State(content, ref=LogitReference(ref)), None
-
-
-class LastMap(nn.Module):
-    """A neck of one map."""
-
-    def __init__(self, in_channels: Sequence[int]) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(in_channels[-1], WIDTH, 1)
-
-    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (self.project(maps[-1]),)
 
 
 def make(cross_attn: object = None, **parts: object) -> DETR:
