@@ -311,7 +311,7 @@ def test_number_of_groups(counts: tuple[int, ...], groups: int) -> None:
     """As many as give ``num_denoising`` noised objects to the fullest image, at least one."""
     source = make(queries=places(), branches=[dict(PLAIN, groups=None, num_denoising=20)]).queries
     targets = make_targets(counts or (0,))
-    assert source._number_of_groups(targets) == groups
+    assert source.layout(targets).groups == groups
 
 
 def draws(*box: float, sign: Sequence[float] = (1, 1, 1, 1)) -> NoiseDraws:
