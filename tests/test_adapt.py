@@ -240,6 +240,15 @@ def test_names_are_read_from_the_checkpoint(tmp_path: Path) -> None:
     assert names_beside(weights) is None
 
 
+def test_a_part_may_have_a_submodule_called_rows() -> None:
+    """As ``LearnedPosition`` has for the rows of a map: these are no rows of classes or queries."""
+    position = {'type': 'LearnedPosition'}
+    model = tiny.build('detr_r50', position=position)
+    other = tiny.build('detr_r50', seed=1, position=position)
+    state, _ = adapt(model.state_dict(), other)
+    assert not changed(model.state_dict(), state)
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 
@@ -249,7 +258,8 @@ def test_other_shapes_are_refused() -> None:
     state['head.class_branches.0.weight'] = torch.zeros(6, 16)
     text = (
         r'\n  decoder.norm.weight: file \(7,\), model \(32,\)'
-        r'\n  head.class_branches.0.weight: file \(16,\), model \(32,\)\n.*classes and queries alone'
+        r'\n  head.class_branches.0.weight: file \(16,\), model \(32,\)\n.*'
+        'only the numbers of classes and queries may differ'
     )
     with pytest.raises(ValueError, match=text):
         weights_for(build('detr_r50', seed=1), state)

@@ -16,17 +16,16 @@ import torch
 from criterion_cases import make_boxes, make_criterion, make_outputs, make_targets
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
-from toy import QUERIES, SIZE, make
+from torch import Tensor
+from toy import QUERIES, SIZE, Places, make
 
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.heads import Head
-from mmdetr_plugin.queries import DenoisingQueries, QuerySource
+from mmdetr_plugin.queries import DenoisingQueries
 from mmdetr_plugin.queries.base import Made
 from mmdetr_plugin.queries.noise import NoiseDraws, NoiseLayout, noised_centres, noised_corners
 from mmdetr_plugin.structures import (
     Branch,
-    LogitReference,
     Memory,
     Outputs,
     Pairs,
@@ -37,21 +36,6 @@ from mmdetr_plugin.structures import (
 )
 
 CLASSES = 3
-
-
-class Places(QuerySource):
-    """Learned boxes with learned contents."""
-
-    def __init__(self, num_queries: int, embed_dims: int) -> None:
-        super().__init__()
-        self.boxes = nn.Embedding(num_queries, 4)
-        self.content = nn.Embedding(num_queries, embed_dims)
-
-    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
-        ref, content = (
-            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
-        )
-        return State(content, ref=LogitReference(ref)), None
 
 
 def places(number: int = QUERIES) -> dict:
@@ -327,7 +311,7 @@ def test_number_of_groups(counts: tuple[int, ...], groups: int) -> None:
     """As many as give ``num_denoising`` noised objects to the fullest image, at least one."""
     source = make(queries=places(), branches=[dict(PLAIN, groups=None, num_denoising=20)]).queries
     targets = make_targets(counts or (0,))
-    assert source._number_of_groups(targets) == groups
+    assert source.layout(targets).groups == groups
 
 
 def draws(*box: float, sign: Sequence[float] = (1, 1, 1, 1)) -> NoiseDraws:
@@ -670,7 +654,7 @@ def test_padding_is_trained_as_background_where_asked(branches: list[dict]) -> N
 def test_sources_that_cannot_be_split_are_refused() -> None:
     patterns = dict(type='LearnedBoxes', num_queries=QUERIES, num_patterns=2)
     for branch in (HYBRID, SHARED):
-        with pytest.raises(ValueError, match=r'row by row in its parameters.*LearnedBoxes'):
+        with pytest.raises(ValueError, match='its own row in the parameters, got LearnedBoxes'):
             make(queries=patterns, branches=[branch])
         with pytest.raises(ValueError, match=r"'queries.queries' must state num_queries, got"):
             make(queries=places(), branches=[PLAIN, branch])

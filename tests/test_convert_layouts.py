@@ -266,7 +266,9 @@ def test_safetensors(tmp_path: Path) -> None:
         write_checkpoint({**weights, 'meta': {}}, file)
     assert set(read_checkpoint(file)) == {'a', 'b', 'c'}  # as it was
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r'whole file of safetensors, but cannot be read .* again'):
+    with pytest.raises(
+        ValueError, match=r'complete file of safetensors, but cannot be read .* again'
+    ):
         read_checkpoint(file)
 
 

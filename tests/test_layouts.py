@@ -28,6 +28,7 @@ from mmdetr_plugin.checkpoints.layouts import (
 from mmdetr_plugin.checkpoints.loading import weights_for
 from mmdetr_plugin.checkpoints.names import layout_names
 from mmdetr_plugin.engine.hooks.checkpoint_adapter import CheckpointAdapter
+from mmdetr_plugin.heads import Head
 from mmdetr_plugin.registry import MODELS
 
 PACKAGE = Path(mmdetr_plugin.__file__).parent
@@ -204,7 +205,7 @@ def test_names_of_layouts_are_checked() -> None:
 # ---- ours ---------------------------------------------------------------------------------------
 
 
-class OwnHead(nn.Module):
+class OwnHead(Head):
     """A head as a user may write it, with names of its own and no word about rows."""
 
     def __init__(self, num_classes: int, embed_dims: int) -> None:

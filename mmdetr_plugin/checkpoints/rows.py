@@ -32,10 +32,10 @@ def row_table(model: nn.Module) -> dict[str, Rows]:
     table: dict[str, Rows] = {}
     names = list(model.state_dict())
     for path, part in model.named_modules():
-        declare = getattr(part, 'rows', None)
-        if not callable(declare):
+        declare = getattr(type(part), 'rows', None)  # not a submodule of that name
+        if declare is None:
             continue
         place = f'{path}.' if path else ''
-        for prefix, rows in declare().items():
+        for prefix, rows in declare(part).items():
             table.update({name: rows for name in names if name.startswith(place + prefix)})
     return table

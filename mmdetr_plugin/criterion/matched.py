@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from ..ops.boxes import cxcywh_to_xyxy, elementwise_iou
@@ -61,8 +60,8 @@ class Matched:
     @cached_property
     def iou(self) -> Tensor:
         """(L, M): IoU of the two, without a gradient."""
-        with torch.no_grad():
-            return elementwise_iou(cxcywh_to_xyxy(self.boxes), cxcywh_to_xyxy(self.target_boxes))
+        boxes = self.boxes.detach()  # kept with their gradient for the losses of boxes
+        return elementwise_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(self.target_boxes))
 
     def extra(self, name: str) -> Tensor:
         """(L, M, ...): rows of a further prediction, ``Prediction.extra[name]``.

@@ -100,7 +100,7 @@ class DenoisingQueries(QuerySource):
             return state, proposals
         # DDP needs a gradient for the same parameters whatever the objects are.
         state = replace(state, content=state.content + 0 * self.labels.weight[0, 0])
-        layout = NoiseLayout(targets, self._number_of_groups(targets), self.contrastive)
+        layout = self.layout(targets)
         noised = self._noised(layout, self.draw(layout), memory, state)
         return self._joined(noised, state, layout), proposals
 
@@ -114,10 +114,12 @@ class DenoisingQueries(QuerySource):
         batch = len(layout.targets.counts)
         return NoiseDraws.random(batch, layout.size, self.num_classes, layout.number.device)
 
-    def _number_of_groups(self, targets: Targets) -> int:
-        if self.groups is not None:
-            return self.groups
-        return max(self.num_denoising // max(*targets.counts, 1), 1)
+    def layout(self, targets: Targets) -> NoiseLayout:
+        """Which object each noised query copies."""
+        groups = self.groups
+        if groups is None:
+            groups = max(self.num_denoising // max(*targets.counts, 1), 1)
+        return NoiseLayout(targets, groups, self.contrastive)
 
     def _unlabelled(self, state: State) -> State:
         """The source's queries, with a content that marks their label as unknown."""
@@ -161,14 +163,14 @@ class DenoisingQueries(QuerySource):
             return None
         return ref.points() if like.dims == 2 else ref
 
-    def _joined(self, noised: State, state: State, layout: NoiseLayout) -> State:
-        joined = join(noised, state)
+    def branch(self, layout: NoiseLayout) -> Branch:
+        """How the noised queries are trained."""
         targets = layout.targets
         dropped = layout.copies(targets.is_present & ~targets.is_object)  # boxes without an area
         trained = ~dropped
         if not self.train_padding:
             trained = trained & layout.copies(targets.is_present)
-        branch = Branch(
+        return Branch(
             layout.size,
             self.prefix,
             pairs=layout.pairs(),
@@ -176,8 +178,11 @@ class DenoisingQueries(QuerySource):
             normalizer=self.normalizer,
             copies=layout.groups,
         )
+
+    def _joined(self, noised: State, state: State, layout: NoiseLayout) -> State:
+        branches = (self.branch(layout), *state.runs())
         mask = self._mask(layout.group, state)
-        return replace(joined, self_mask=mask, branches=(branch, *state.runs()))
+        return replace(join(noised, state), self_mask=mask, branches=branches)
 
     @staticmethod
     def _mask(group: Tensor, state: State) -> Tensor:
