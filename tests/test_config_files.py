@@ -160,9 +160,7 @@ def test_every_learning_rate_has_its_parameters(cfg: Config) -> None:
     model = MODELS.build(tiny.shrink(cfg.model))
     keys = cfg.optim_wrapper.get('paramwise_cfg', {}).get('custom_keys', {})
     names = [name for name, p in model.named_parameters()]
-    if not any(
-        'queries.reference' in name for name in names
-    ):  # configs with other queries inherit it
+    if not any('queries.reference' in name for name in names):  # an inherited key
         keys = {key: value for key, value in keys.items() if key != 'queries.reference'}
     assert [key for key in keys if not any(key in name for name in names)] == []
     with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
