@@ -24,7 +24,7 @@ DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
     'smca_detr_ms': 'convolutions over the feature maps',
-    '(dn_)?dab_deformable|((group|digits)_)?dino': 'positions code boxes relative to the padded first level',
+    '(dn_)?dab_deformable|((group|digits)_)?dino': 'boxes are coded relative to the padded first level',
 }
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an
 image's outputs, and how."""

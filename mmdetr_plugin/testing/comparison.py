@@ -43,9 +43,9 @@ class Row:
 def check(case: Case) -> tuple[list[Row], list[str]]:
     """Rows of all arrays that the model gives, and the names of golden arrays that it does not give.
 
-    Where arrays differ, the case runs a second time without oneDNN, and an array holds if it holds in one
-    of the two: on some processors oneDNN's convolutions lose a digit, which the large gains of some cases
-    make visible. Both runs are in single precision, and the question is whether the functions are the same.
+    Where arrays differ, the case runs a second time without oneDNN, and an array holds if it holds in
+    one of the two: on some processors oneDNN's convolutions lose a digit, which the large gains of some
+    cases make visible. Both runs are in single precision; the question is whether the functions agree.
     """
     rows, absent = _check(case)
     if all(row.ok for row in rows):
