@@ -1,20 +1,10 @@
-# DINO as mmdet 3.3 computes it, for its checkpoints: heads of their own for all layers, no biases before
-# the norms of the neck, another eps in predictions, a row for each class in the label embedding.
+# DINO as mmdet 3.3 computes it, for its checkpoints: heads of their own for all layers, no biases
+# before the norms of the neck, another eps in predictions, a row per class in the label embedding.
 _base_ = './dino_r50.py'
 
 model = dict(
     neck=dict(bias='auto'),
-    branches=[
-        dict(
-            type='DenoisingQueries',
-            num_denoising=100,
-            label_noise=0.25,
-            box_noise=1.0,
-            contrastive=True,
-            extra_row=False,
-            train_padding=True,
-            normalizer='objects'),
-    ],
+    branches=[dict(_base_.model.branches[0], extra_row=False, normalizer='objects')],
     head=dict(shared=False, prediction_eps=1e-5),
     criterion=dict(
         assigner=dict(

@@ -34,7 +34,10 @@ def heads(part: SetHead) -> Names:
 
 
 def proposals(part: EncoderProposals) -> Names:
-    return {**official.proposals(part), 'content.': f'/transformer.tgt_embed{of_group(part.group)}.'}
+    return {
+        **official.proposals(part),
+        'content.': f'/transformer.tgt_embed{of_group(part.group)}.',
+    }
 
 
 register(
