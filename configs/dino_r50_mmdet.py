@@ -1,5 +1,5 @@
-# DINO as mmdet 3.3 computes it, for its checkpoints: heads of their own for all layers, no biases
-# before the norms of the neck, another eps in predictions, a row per class in the label embedding.
+# DINO as mmdet 3.3 computes it, for its checkpoints: separate heads for all layers, no biases before
+# the norms of the neck, another eps in predictions, a row for each class in the label embedding.
 _base_ = './dino_r50.py'
 
 model = dict(

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.registry import Registry
 
 _HANDED_DOWN: ContextVar[Mapping[str, Any] | None] = ContextVar('handed down', default=None)
-"""What the slots around the one that is being built were given to hand down."""
+"""The shared values of the slots that enclose the one being built."""
 
 
 def build_slot(
@@ -19,13 +19,13 @@ def build_slot(
 ) -> Any:
     """Build ``cfg``, adding the ``shared`` values that its class takes and ``cfg`` does not state.
 
-    Slots inside the slot get them too, however deep, unless a slot in between states others.
+    The slots inside it get these values too, at any depth, unless a slot in between states others.
 
     Args:
         registry: the registry that knows the type.
         cfg: the slot's config. None, or an object that is already built, is returned unchanged.
         slot: the slot's name, for messages.
-        contract: the class that fills the slot must be a subclass of it.
+        contract: base class that the class of the slot must have.
         shared: values that are stated once (``embed_dims``, ``num_classes``, ...).
 
     Raises:

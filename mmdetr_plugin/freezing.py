@@ -12,7 +12,7 @@ from torch import nn
 def freeze_(model: nn.Module, names: Iterable[str]) -> None:
     """Switch off the gradients of submodules and put them into evaluation mode.
 
-    Call it again after every ``model.train()``, which puts norms and dropout into training mode.
+    Call this again after every ``model.train()``, which puts norms and dropout into training mode.
 
     Args:
         model: the model that is changed.

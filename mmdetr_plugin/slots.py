@@ -134,7 +134,7 @@ class SlottedDetector(BaseDetector):
         return self
 
     def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` of the parts names: mostly ImageNet weights of the backbone.
+        """Load the weights that the parts name in ``init_cfg``, such as ImageNet's of the backbone.
 
         Raises:
             RuntimeError: they cannot be read.

@@ -68,6 +68,7 @@ PAPER: dict[str, tuple[str, str, str]] = {
     'dino_r50': ('', '', '49.0'),
     'dino_r50_24e': ('', '', '50.4'),
     'dino_r50_36e': ('', '', '50.9'),
+    'dino_r50_mmdet': ('', '', ''),
     'dino_5scale_r50': ('', '', '49.4'),
     'dino_5scale_r50_24e': ('', '', '51.3'),
     'dino_5scale_r50_36e': ('', '', '51.2'),
@@ -89,6 +90,7 @@ PAPER: dict[str, tuple[str, str, str]] = {
 NOT_COMPARED = {
     'dn_dab_detr_r50_3pat': 'not compared',
     'h_deformable_detr_one_stage_r50': 'not compared',
+    'dino_r50_mmdet': 'none: equal to mmdet',
     'group_dab_detr_r50': 'none: its own',
     'group_dino_r50': 'none: its own',
 }

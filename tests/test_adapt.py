@@ -80,7 +80,7 @@ def test_classes_of_another_data_set(family: str, source: nn.Module) -> None:
         torch.testing.assert_close(out[name][3:], state[name][5:])  # no object
     for name in of(target, ANY_CLASS):
         torch.testing.assert_close(out[name], state[name][:3])
-    assert 'classes without a row in the checkpoint, started anew: emu' in report.notes
+    assert 'classes without a row in the checkpoint, re-initialised: emu' in report.notes
     target.load_state_dict(out)
     back, _ = adapt(out, build(family, seed=2), names, NAMES)
     for name in of(target, CLASSES):
@@ -140,12 +140,12 @@ def test_coco_to_three_classes_and_back(name: str) -> None:
     back, report = adapt(out, build(name, seed=2, num_classes=80), names, COCO)
     for key in of(ours, CLASSES):
         torch.testing.assert_close(back[key][[22, 0, 79]], out[key][:3])
-    assert 'in the checkpoint, started anew: bicycle, car, motorcycle' in report.notes[1]
+    assert 'in the checkpoint, re-initialised: bicycle, car, motorcycle' in report.notes[1]
     assert 'and 69 more' in report.notes[1]
 
 
 @pytest.mark.parametrize('given', [None, NAMES])
-def test_without_names_classes_start_anew(given: tuple[str, ...] | None) -> None:
+def test_without_names_classes_are_re_initialised(given: tuple[str, ...] | None) -> None:
     source, target = build('conditional_detr_r50'), build('conditional_detr_r50', 1, num_classes=3)
     out, report = adapt(source.state_dict(), target, given)
     for name in of(target, CLASSES):
@@ -165,7 +165,9 @@ def test_classes_of_an_evaluated_file_without_names_are_those_of_the_data() -> N
     names = tuple(f'part {i}' for i in range(80))
     out, _ = adapt(source.state_dict(), target, None, names, start=False)
     assert not changed(source.state_dict(), out)
-    _, report = adapt(source.state_dict(), target, None, names)  # COCO's, so that all start anew
+    _, report = adapt(
+        source.state_dict(), target, None, names
+    )  # COCO's, so that all are re-initialised
     assert report.total('re-initialised')[1] == 80 * 33
 
 
@@ -238,6 +240,15 @@ def test_names_are_read_from_the_checkpoint(tmp_path: Path) -> None:
     assert names_beside(weights) is None
 
 
+def test_a_part_may_have_a_submodule_called_rows() -> None:
+    """As ``LearnedPosition`` has for the rows of a map: these are no rows of classes or queries."""
+    position = {'type': 'LearnedPosition'}
+    model = tiny.build('detr_r50', position=position)
+    other = tiny.build('detr_r50', seed=1, position=position)
+    state, _ = adapt(model.state_dict(), other)
+    assert not changed(model.state_dict(), state)
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 
@@ -247,7 +258,8 @@ def test_other_shapes_are_refused() -> None:
     state['head.class_branches.0.weight'] = torch.zeros(6, 16)
     text = (
         r'\n  decoder.norm.weight: file \(7,\), model \(32,\)'
-        r'\n  head.class_branches.0.weight: file \(16,\), model \(32,\)\n.*classes and queries alone'
+        r'\n  head.class_branches.0.weight: file \(16,\), model \(32,\)\n.*'
+        'only the numbers of classes and queries may differ'
     )
     with pytest.raises(ValueError, match=text):
         weights_for(build('detr_r50', seed=1), state)
@@ -278,11 +290,11 @@ def test_names_that_are_not_those_of_the_rows_are_refused() -> None:
         ({'num_queries': 9}, r'queries.embedding.weight has 12 rows in it, 9 in the model'),
     ],
 )
-def test_without_training_nothing_starts_anew(numbers: dict[str, int], text: str) -> None:
+def test_without_training_nothing_is_re_initialised(numbers: dict[str, int], text: str) -> None:
     source, target = build('detr_r50'), build('detr_r50', seed=1, **numbers)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     for state in (source.state_dict(), to_official(source.state_dict(), source)):
-        with pytest.raises(ValueError, match=f'no training starts from it .*{text}.*load_from'):
+        with pytest.raises(ValueError, match=f'for evaluation and resuming, .*{text}.*load_from'):
             target.load_state_dict(state)
     assert not changed(before, target.state_dict())
 
@@ -321,7 +333,7 @@ def test_what_did_not_come_from_the_file_is_counted_apart() -> None:
     assert set(report.counts['neck']) == {'loaded', 'filled'}
 
 
-def test_a_mask_head_that_is_missing_starts_anew() -> None:
+def test_a_mask_head_that_is_missing_is_re_initialised() -> None:
     source, target = build('detr_r50'), build('detr_panoptic_r50', seed=1)
     state, report = weights_for(target, source.state_dict())
     target.load_state_dict(state)

@@ -152,6 +152,20 @@ def test_parts_that_do_not_fit_together(name: str, options: dict, text: str) -> 
         build(name, **options)(*tiny.batch(), mode='tensor')
 
 
+@pytest.mark.parametrize(
+    ('part', 'text'),
+    [
+        ('encoder', r"slot 'encoder': Encoder needs \['num_layers'\], got .*; state them"),
+        ('decoder', r'decoder.num_layers must be a positive integer, got None; state it'),
+    ],
+)
+def test_the_number_of_layers_must_be_stated(part: str, text: str) -> None:
+    cfg = tiny.shrink(tiny.load('detr_r50').model)
+    del cfg[part]['num_layers']
+    with pytest.raises(ValueError, match=text):
+        MODELS.build(cfg)
+
+
 def test_softmax_loss_needs_its_column() -> None:
     model = build('detr_r50', head__extra_column=False)
     with pytest.raises(ValueError, match=r'needs num_classes \+ 1 = 6 columns.* got 5; state'):

@@ -1,7 +1,7 @@
 """Branches of training queries: denoising, one-to-many copies, groups, and their nesting.
 
-Who attends to whom, what the noise makes of given random numbers, which pairs are known, what the losses
-are divided by: all of it against tables and formulas written out here.
+Who attends to whom, what the noise makes of given random numbers, which pairs are known and what the
+losses are divided by is compared with tables and formulas that are written out here.
 """
 
 from __future__ import annotations
@@ -16,41 +16,26 @@ import torch
 from criterion_cases import make_boxes, make_criterion, make_outputs, make_targets
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
-from toy import QUERIES, SIZE, WIDTH, make
+from torch import Tensor
+from toy import QUERIES, SIZE, Places, make
 
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.heads import Head
-from mmdetr_plugin.queries import DenoisingQueries, QuerySource
+from mmdetr_plugin.queries import DenoisingQueries
 from mmdetr_plugin.queries.base import Made
 from mmdetr_plugin.queries.noise import NoiseDraws, NoiseLayout, noised_centres, noised_corners
 from mmdetr_plugin.structures import (
     Branch,
-    LogitReference,
     Memory,
     Outputs,
     Pairs,
     Prediction,
+    Reference,
     State,
     Targets,
 )
 
 CLASSES = 3
-
-
-class Places(QuerySource):
-    """Learned boxes with learned contents."""
-
-    def __init__(self, num_queries: int, embed_dims: int) -> None:
-        super().__init__()
-        self.boxes = nn.Embedding(num_queries, 4)
-        self.content = nn.Embedding(num_queries, embed_dims)
-
-    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
-        ref, content = (
-            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
-        )
-        return State(content, ref=LogitReference(ref)), None
 
 
 def places(number: int = QUERIES) -> dict:
@@ -326,7 +311,7 @@ def test_number_of_groups(counts: tuple[int, ...], groups: int) -> None:
     """As many as give ``num_denoising`` noised objects to the fullest image, at least one."""
     source = make(queries=places(), branches=[dict(PLAIN, groups=None, num_denoising=20)]).queries
     targets = make_targets(counts or (0,))
-    assert source._number_of_groups(targets) == groups
+    assert source.layout(targets).groups == groups
 
 
 def draws(*box: float, sign: Sequence[float] = (1, 1, 1, 1)) -> NoiseDraws:
@@ -531,7 +516,7 @@ def test_noised_queries_are_paired_with_their_objects() -> None:
 def test_one_to_many_queries_find_every_object_several_times() -> None:
     model = build([HYBRID])
     outputs, targets = outputs_of(model, (0, 1), (2,))
-    detecting, many = outputs.branches
+    _, many = outputs.branches
     assert [x.tolist() for x in many.targets.labels] == [[0, 2, 0, 2], [1, 1]]
     for repeated, boxes in zip(many.targets.boxes, targets.boxes, strict=True):
         assert torch.equal(repeated, torch.cat((boxes, boxes)))
@@ -669,7 +654,7 @@ def test_padding_is_trained_as_background_where_asked(branches: list[dict]) -> N
 def test_sources_that_cannot_be_split_are_refused() -> None:
     patterns = dict(type='LearnedBoxes', num_queries=QUERIES, num_patterns=2)
     for branch in (HYBRID, SHARED):
-        with pytest.raises(ValueError, match='row by row in its parameters.*LearnedBoxes'):
+        with pytest.raises(ValueError, match='its own row in the parameters, got LearnedBoxes'):
             make(queries=patterns, branches=[branch])
         with pytest.raises(ValueError, match=r"'queries.queries' must state num_queries, got"):
             make(queries=places(), branches=[PLAIN, branch])
@@ -688,38 +673,57 @@ def test_branches_of_separate_groups_are_refused() -> None:
     """A group has no training queries of its own; they would be taken for detecting ones."""
     for branch in (PLAIN, HYBRID):
         model = make(queries=places(), branches=[branch, SEPARATE])
-        with pytest.raises(ValueError, match='groups'):
+        with pytest.raises(ValueError, match=r'list GroupQueries first'):
             losses_of(model, (0,), (1,))
 
 
 def test_branches_need_names_of_their_own() -> None:
     """Else the losses of one would stand in the place of the other's."""
     model = make(queries=places(), branches=[PLAIN, PLAIN])
-    with pytest.raises(ValueError, match=r"prefix.*'dn_'"):
+    with pytest.raises(ValueError, match=r"its own prefix, got \['dn_', 'dn_', ''\]"):
         losses_of(model, (0,), (1,))
 
 
-class Keeping(Places):
-    """Queries with a tensor for later layers and a part of the memory."""
+class Nearsighted(Places):
+    """Queries that read three tokens alone and keep a tensor for the layers."""
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         state, _ = super().forward(memory, head)
-        near = torch.ones(1, 1, state.content.shape[1], memory.tokens.shape[1], dtype=torch.bool)
-        near[..., 3:] = False
-        return replace(state, memory_mask=near).keep(first=state.content), None
+        read = torch.arange(memory.tokens.shape[1]) < 3
+        state = self.place(state.ref, state.content, memory)
+        return replace(state, memory_mask=read.expand(1, 1, 1, -1)), None
+
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        return State(content, ref=ref).keep(first=content)
 
 
 def test_what_a_source_says_of_its_queries_is_not_lost() -> None:
-    """Noised queries see the whole memory; those of the source what it says."""
-    model = make(queries=dict(type=Keeping, num_queries=QUERIES), branches=[PLAIN])
+    model = make(queries=dict(type=Nearsighted, num_queries=QUERIES), branches=[PLAIN])
     images, samples = batch((0, 1), (2,))
     memory = model.embed(model.extract_feat(images), samples, SIZE)
     targets = Targets.from_samples(samples, CLASSES)
     state, _ = model.queries(memory, model.head, targets)
-    seen = state.memory_mask.expand(2, 1, 4 + QUERIES, -1)
-    assert seen[:, :, :4].all()
+    seen = state.memory_mask.expand(2, 1, -1, -1)
+    assert seen.shape[2] == 4 + QUERIES
+    assert seen[:, :, :4].all()  # noised queries read the whole memory
     assert seen[:, :, 4:, :3].all()
     assert not seen[:, :, 4:, 3:].any()
+    torch.testing.assert_close(state.carry['first'][:, :4], state.content[:, :4])
+    with own_noise(model):
+        total(model.loss(images, samples)).backward()
 
 
-assert WIDTH  # the width of the toys
+class Forgetful(Nearsighted):
+    """Keeps a tensor for its own queries alone."""
+
+    def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
+        state = State(content, ref=ref)
+        return state if content.shape[1] != QUERIES else state.keep(first=content)
+
+
+def test_noised_queries_need_what_the_others_keep() -> None:
+    model = make(queries=dict(type=Forgetful, num_queries=QUERIES), branches=[PLAIN])
+    with pytest.raises(
+        ValueError, match=r"agree in State.carry\['first'\], got NoneType and Tensor"
+    ):
+        losses_of(model, (0,), (1,))

@@ -100,7 +100,7 @@ def test_training_starts_from_other_classes(file: Path, bias: Tensor, tmp_path: 
     text = logged(runner)
     assert f'What is loaded from {file}' in text
     assert "classes: 2 of 3 found by name (the checkpoint's names)" in text
-    assert 'classes without a row in the checkpoint, started anew: emu' in text
+    assert 'classes without a row in the checkpoint, re-initialised: emu' in text
     assert 'do not match exactly' not in text
     assert '| total ' in text
 
@@ -125,7 +125,7 @@ def test_training_starts_from_a_published_file(tmp_path: Path) -> None:
 
 def test_evaluation_refuses_other_classes(file: Path, tmp_path: Path) -> None:
     runner = make_runner(tmp_path, ('pig', 'emu', 'cat'), load_from=str(file))
-    text = r'no training starts from it.* 1 of 3 classes of the model \(emu\) have no row in it'
+    text = r'for evaluation and resuming.* 1 of 3 classes of the model \(emu\) have no row in it'
     with pytest.raises(ValueError, match=text):
         runner.test()
 

@@ -25,7 +25,7 @@ DEPENDS_ON_PADDING: dict[str, str] = {
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
     'smca_detr_ms': 'convolutions over the feature maps',
     '(dn_)?dab_deformable|((group|digits)_)?dino|ddq': (
-        'positions code boxes relative to the padded first level'
+        'boxes are coded relative to the padded first level'
     ),
 }
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an

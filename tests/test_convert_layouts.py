@@ -81,7 +81,7 @@ def test_transformers(name: str) -> None:
 @pytest.mark.parametrize('first', [True, False])
 @pytest.mark.parametrize('name', [name for name in HF if HF[name] != 'hf_detr'])
 def test_transformers_files_have_tied_tensors_once(name: str, first: bool) -> None:
-    """Under their first name in the converted files of its hub, the decoder's when saved anew."""
+    """Under their first name in the converted files of its hub, the decoder's when saved again."""
     model = tiny.build(name)
     theirs = to_hf(model.state_dict(), model)
     order = sorted(theirs, key=lambda n: (n.startswith('model.decoder.') == first, n))
@@ -261,7 +261,7 @@ def test_names_of_no_layout(names: list[str], text: str) -> None:
 def test_layouts_are_told_apart() -> None:
     layouts = {*HF.values(), *MMDET.values()}
     assert {layout.split('_')[0] for layout in layouts} == {'hf', 'mmdet'}
-    assert not any(LAYOUTS[layout].style == 'official' for layout in layouts)
+    assert not any(LAYOUTS[layout].origin == 'official' for layout in layouts)
 
 
 # ---- files of safetensors -----------------------------------------------------------------------
@@ -273,11 +273,13 @@ def test_safetensors(tmp_path: Path) -> None:
     weights = {'a': shared, 'b': shared, 'c': shared.t()}
     write_checkpoint(weights, file)
     assert all(torch.equal(value, weights[name]) for name, value in read_checkpoint(file).items())
-    with pytest.raises(ValueError, match=r"can hold tensors only, got \['meta'\] beside them"):
+    with pytest.raises(ValueError, match=r"can hold only tensors, got \['meta'\] too"):
         write_checkpoint({**weights, 'meta': {}}, file)
     assert set(read_checkpoint(file)) == {'a', 'b', 'c'}  # as it was
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r'whole file of safetensors, but cannot be read .* again'):
+    with pytest.raises(
+        ValueError, match=r'complete file of safetensors, but cannot be read .* again'
+    ):
         read_checkpoint(file)
 
 

@@ -1,8 +1,9 @@
 """mmdet's DINO and DDQ with random weights, converted, have our outputs, losses and gradients.
 
-All is in double precision, but for the suppression of overlapping boxes. Queries are ranked by scores,
-some of which differ by less than rounding in single precision, and two that change places change all
-others. Gradients of sampling offsets have a step wherever a sample crosses the border of a cell.
+All is in double precision, except for the suppression of overlapping boxes. Queries are ranked by
+scores, some of which differ by less than the rounding of single precision, and two that change places
+change all others. Gradients of sampling offsets have a step wherever a sample crosses the border of a
+cell.
 """
 
 from __future__ import annotations

@@ -18,7 +18,14 @@ from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-from mmdetr_plugin.criterion import BoxGIoULoss, MaskDiceLoss, MaskFocalLoss, Targets
+from mmdetr_plugin.criterion import (
+    BoxGIoULoss,
+    BoxL1Loss,
+    Loss,
+    MaskDiceLoss,
+    MaskFocalLoss,
+    Targets,
+)
 from mmdetr_plugin.ops.boxes import (
     cxcywh_to_xyxy,
     elementwise_giou,
@@ -153,6 +160,25 @@ def part(name, x, group):
 def test_encoder_can_be_left_out():
     outputs, targets = make_outputs(proposals=10), make_targets((3, 5))
     assert not [k for k in make_criterion(encoder=False)(outputs, targets) if 'enc' in k]
+
+
+class ReadsIoU(Loss):
+    """The mean of 1 - IoU, without a gradient: what a user's loss may do first of all."""
+
+    def forward(self, matched):
+        return (1 - matched.iou).mean(1) + 0 * matched.logits.sum((1, 2))
+
+
+def test_a_loss_that_reads_the_iou_takes_no_gradient_from_the_others():
+    gradients = []
+    for first in (None, ReadsIoU()):
+        outputs = make_outputs()
+        terms = dict(loss_bbox=BoxL1Loss(), loss_iou=BoxGIoULoss())
+        criterion = make_criterion(loss_cls=first, **terms)
+        trained(criterion(outputs, make_targets((3, 1)))).backward()
+        gradients.append(outputs['pred_boxes'].grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(*gradients)
 
 
 def test_logged_values():

@@ -10,7 +10,7 @@ from mmcv.ops import MultiScaleDeformableAttention as MmcvAttention
 from torch import Tensor
 
 from mmdetr_plugin.attention import DeformableAttention, MultiScaleDeformableAttention
-from mmdetr_plugin.ops.deformable import level_layout
+from mmdetr_plugin.ops.deformable import level_tables
 from mmdetr_plugin.structures import LogitReference, Memory, State
 
 SHAPES = ((5, 8), (3, 4), (2, 3))
@@ -28,7 +28,7 @@ def test_tracing_leaves_nothing_behind() -> None:
     exported = torch.export.export(Sample(), arguments)
     with torch.inference_mode():
         expected = Sample()(*arguments)
-    assert not any(tensor.is_inference() for tensor in level_layout(shapes, torch.device('cpu')))
+    assert not any(tensor.is_inference() for tensor in level_tables(shapes, torch.device('cpu')))
     got = Sample()(*arguments)
     got.sum().backward()
     torch.testing.assert_close(got, expected)

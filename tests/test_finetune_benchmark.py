@@ -65,4 +65,4 @@ def test_as_a_user_runs_it(args: argparse.Namespace, tmp_path: Path) -> None:
     assert '| epoch | fine-tuned, AP (AP50) | from scratch |' in text
     log = (tmp_path / 'work' / 'finetune.log').read_text()
     assert log.count('classes: 0 of 5 found by name') == 1
-    assert 'classes without a row in the checkpoint, started anew: 5, 6, 7, 8, 9' in log
+    assert 'classes without a row in the checkpoint, re-initialised: 5, 6, 7, 8, 9' in log

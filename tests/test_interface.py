@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
-from toy import CRITERION, QUERIES, SIZE, WIDTH, data, lives, make, run
+from toy import CRITERION, QUERIES, SIZE, WIDTH, Places, data, lives, make, run
 
 from mmdetr_plugin.attention import AttentionOp
 from mmdetr_plugin.detector import DETR
@@ -217,21 +217,6 @@ def test_queries_are_handed_the_position_encoding() -> None:
 
 
 # ---- 7: denoising supplies queries, and the content of those that are matched --------------------
-
-
-class Places(QuerySource):
-    """Learned boxes; what a user writes knows nothing of denoising, groups or hybrid training."""
-
-    def __init__(self, num_queries: int, embed_dims: int) -> None:
-        super().__init__()
-        self.boxes = nn.Embedding(num_queries, 4)
-        self.content = nn.Embedding(num_queries, embed_dims)
-
-    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
-        ref, content = (
-            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
-        )
-        return State(content, ref=LogitReference(ref)), None
 
 
 PLACES = dict(type=Places, num_queries=QUERIES)

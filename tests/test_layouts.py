@@ -28,6 +28,7 @@ from mmdetr_plugin.checkpoints.layouts import (
 from mmdetr_plugin.checkpoints.loading import weights_for
 from mmdetr_plugin.checkpoints.names import layout_names
 from mmdetr_plugin.engine.hooks.checkpoint_adapter import CheckpointAdapter
+from mmdetr_plugin.heads import Head
 from mmdetr_plugin.registry import MODELS
 
 PACKAGE = Path(mmdetr_plugin.__file__).parent
@@ -47,7 +48,7 @@ def files_of_the_model() -> Iterator[Path]:
 
 def layouts_in(source: str) -> list[str]:
     """What in a file knows about layouts: their names, functions ``keys``, imports of tables."""
-    names = {*LAYOUTS, *(layout.style for layout in LAYOUTS.values())} - {ALSO_A_KEY}
+    names = {*LAYOUTS, *(layout.origin for layout in LAYOUTS.values())} - {ALSO_A_KEY}
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and node.value in names:
@@ -204,7 +205,7 @@ def test_names_of_layouts_are_checked() -> None:
 # ---- ours ---------------------------------------------------------------------------------------
 
 
-class OwnHead(nn.Module):
+class OwnHead(Head):
     """A head as a user may write it, with names of its own and no word about rows."""
 
     def __init__(self, num_classes: int, embed_dims: int) -> None:
@@ -287,4 +288,4 @@ def test_what_was_planned_is_not_planned_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_official_layout_is_that_of_some_config() -> None:
     used = {tiny.load(name).model.get('layout', 'detr') for name in tiny.CONFIGS}
-    assert used == {name for name, layout in LAYOUTS.items() if layout.style == 'official'}
+    assert used == {name for name, layout in LAYOUTS.items() if layout.origin == 'official'}

@@ -166,7 +166,7 @@ def test_the_latest_checkpoint(tmp_path: Path) -> None:
     assert latest_checkpoint(folder) == (folder / 'epoch_9.pth', [])
     moved = folder.rename(tmp_path / 'moved')
     assert latest_checkpoint(moved) == (moved / 'epoch_9.pth', [])
-    # Weights that lie in the folder, and the best ones, are nothing to go on from.
+    # Bare weights in the folder, and the best ones, cannot be resumed from.
     write_checkpoint({'state_dict': {}}, folder / 'detr_r50.pth')
     write_checkpoint({'state_dict': {}}, folder / 'best_coco_bbox_mAP_epoch_3.pth')
     assert latest_checkpoint(folder) == (None, [])
@@ -188,7 +188,7 @@ def test_a_damaged_latest_checkpoint_is_passed_over(tmp_path: Path) -> None:
 def test_what_cannot_be_resumed_from_is_told(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / 'run', 1, 2)
     (folder / 'epoch_2.pth').write_text('no checkpoint')
-    whole = f'; the newest whole one beside it is {folder}/epoch_1.pth'
+    whole = f'; the newest undamaged one in its folder is {folder}/epoch_1.pth'
     with pytest.raises(ValueError, match='or it is no checkpoint') as error:
         check_resumable(folder / 'epoch_2.pth')
     assert str(error.value).endswith(whole)

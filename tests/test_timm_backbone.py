@@ -40,7 +40,6 @@ def test_a_detector_trains_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     cfg = tiny.shrink(tiny.load('detr_r50').model)
     cfg.backbone = {'type': 'TimmBackbone', 'model_name': 'last', 'out_indices': (4,)}
-    cfg.neck.in_channels = [20]
     model = MODELS.build(cfg).train()
     before = [p.clone() for p in model.backbone.parameters()]
     model.init_weights()

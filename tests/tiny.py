@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -193,7 +194,8 @@ def decode_features(
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
         index = None if index is None else move_tokens(index, inner, outer)
-        with fixed_selection(model, index), given_features(model, maps):
+        without_masks = mock.patch.object(model, 'mask_head', None)
+        with fixed_selection(model, index), given_features(model, maps), without_masks:
             outputs = model.run(torch.zeros(1, 3, *canvas), [sample]).tensors()
     return {key: outputs[key] for key in ('pred_logits', 'pred_boxes')}
 

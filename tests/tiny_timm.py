@@ -19,6 +19,7 @@ class Features(nn.Module):
     ) -> None:
         super().__init__()
         self.out_indices, self.output_fmt = out_indices, output_fmt
+        self.feature_info = SimpleNamespace(channels=lambda: [channels[i] for i in out_indices])
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(inputs, width, 3, 2, 1), nn.BatchNorm2d(width))
             for inputs, width in zip((3, *channels), channels)

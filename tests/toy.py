@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.compilation import decode
 from mmdetr_plugin.detector import DETR
+from mmdetr_plugin.heads import Head
+from mmdetr_plugin.queries import QuerySource
+from mmdetr_plugin.queries.base import Made
+from mmdetr_plugin.structures import LogitReference, Memory, State, Targets
 
 WIDTH, QUERIES, SIZE = 16, 4, (32, 48)
 COSTS = [dict(type='FocalLossCost', eps=1e-8), dict(type='BBoxL1Cost', box_format='xywh')]
@@ -51,6 +55,21 @@ class LastMap(nn.Module):
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (self.project(maps[-1]),)
+
+
+class Places(QuerySource):
+    """Learned boxes; what a user writes knows nothing of denoising, groups or hybrid training."""
+
+    def __init__(self, num_queries: int, embed_dims: int) -> None:
+        super().__init__()
+        self.boxes = nn.Embedding(num_queries, 4)
+        self.content = nn.Embedding(num_queries, embed_dims)
+
+    def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
+        ref, content = (
+            x.weight.expand(len(memory.tokens), -1, -1) for x in (self.boxes, self.content)
+        )
+        return State(content, ref=LogitReference(ref)), None
 
 
 def make(cross_attn: object = None, **parts: object) -> DETR:

@@ -1,4 +1,4 @@
-"""Attention ops (slots S3, S8, S9), one file each."""
+"""Attention ops of encoder and decoder layers, one file each."""
 
 from .base import AttentionOp
 from .conditional import ConditionalCrossAttention, DecoupledSelfAttention

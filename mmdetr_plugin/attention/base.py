@@ -1,4 +1,4 @@
-"""The one contract of the family: what an attention op is."""
+"""The contract of an attention op, and what several ops share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..structures import Memory, State
 
 
 class AttentionOp(nn.Module):
-    """``op(state, memory, layer) -> (B, N, C)``: what the layer adds to the content.
+    """``op(state, memory, layer) -> (B, N, C)``: the update that the layer adds to the content.
 
-    The signature is wide enough for every variant: ops see the 2-D structure of the memory, the
-    reference of the queries and the index of the layer. ``prepare`` is called before the first op of
-    the layer runs, for ops that read the content as it enters the layer or that make the reference.
+    The signature serves every variant: ops see the 2-D structure of the memory, the reference of the
+    queries and the index of the layer. ``prepare`` is called before the first op of the layer runs; it
+    is for ops that read the content which enters the layer, or that set the reference.
     """
 
     def prepare(self, state: State, memory: Memory, layer: int) -> State:
@@ -29,7 +29,7 @@ class AttentionOp(nn.Module):
         raise TypeError(f'{type(self).__name__} must define forward(state, memory, layer)')
 
     def init_weights_(self) -> None:
-        """Published initial values where they differ from Xavier for matrices."""
+        """Set the published initial values, where they are not Xavier's."""
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

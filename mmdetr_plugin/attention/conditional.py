@@ -1,4 +1,4 @@
-"""Attention with content and position kept apart (Conditional DETR, section 3.3)."""
+"""Attention with separate projections of content and position (Conditional DETR, section 3.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
 
 
 class DecoupledAttention(AttentionOp):
-    """Projections of content and position, each by itself."""
+    """Separate projections of content and position."""
 
     def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class DecoupledSelfAttention(DecoupledAttention):
 
 @MODELS.register_module()
 class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
-    """Attention by content plus attention by place: c_q . c_k + p_q . p_k (eq. 3).
+    """Attention with scores c_q . c_k + p_q . p_k, of content and of position (eq. 3).
 
-    In each head the query is (content, spatial query) and the key (content, position), side by
-    side, so both are twice as wide as the value. Nothing is known of the image before layer 0, so
-    only there the query position and the key position are also added to the content.
+    In each head the query is the concatenation of content and spatial query, and the key that of
+    content and position, so both are twice as wide as the value. Before layer 0 the queries know
+    nothing of the image; only there, query position and key position are also added to the content.
 
     Args:
         prior, layer: see :class:`GuidedAttention`.

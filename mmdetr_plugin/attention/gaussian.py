@@ -1,4 +1,4 @@
-"""Gaussians that say where cross-attention looks (SMCA, section 3)."""
+"""Gaussians that guide cross-attention to a place in the image (SMCA, section 3)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..registry import MODELS
 from ..structures import LogitReference, Memory, State
 
 UNIT = 32
-"""Stride, pixels, at which a steepness of 1 is a variance of 4 cells; at others in proportion."""
+"""Stride in pixels at which a steepness of 1 means a variance of 4 cells; it scales with the stride."""
 
 
 @MODELS.register_module()
 class GaussianPrior(nn.Module):
     """A Gaussian for every head of every query, around a point that the query predicts.
 
-    The content as it enters layer 0, with the query position, predicts a point of the image, the
-    reference of the query from then on. In each layer it predicts how many cells off that point a
-    head looks and how steeply its attention falls along x and y. With several levels it also
-    predicts how much of the attention each of them gets (section 3.3).
+    Content and query position, as they enter layer 0, predict a point of the image, which is the
+    reference of the query from then on. In each layer they predict, for every head, the offset of its
+    Gaussian from that point in cells, and how steeply its attention falls along x and y. With several
+    levels they also predict the share of the attention that each level gets (section 3.3).
 
     Args:
-        strides: pixels per cell, of every level that the decoder reads.
-        make_reference: predict the point; False uses the reference that the queries have.
+        strides: pixels per cell of every level that the decoder reads.
+        make_reference: predict the point; False uses the reference of the queries.
         layer: index of the decoder layer.
     """
 
@@ -54,7 +54,7 @@ class GaussianPrior(nn.Module):
         self.shares = nn.Linear(embed_dims, len(self.strides)) if several else None
 
     def init_weights_(self) -> None:
-        """Every head begins with the same Gaussian."""
+        """Give every head the same steepness."""
         nn.init.zeros_(self.steepness.weight)
         nn.init.ones_(self.steepness.bias)
 

@@ -1,4 +1,4 @@
-"""Convolutions in the place of the encoder's attention (multi-scale SMCA, the authors' code)."""
+"""Convolutions instead of the encoder's attention (multi-scale SMCA, the authors' code)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .base import AttentionOp
 class LevelConvolution(AttentionOp):
     """Depth-wise convolutions within every level and between neighbouring ones.
 
-    A level is the sum of its own convolution, of that of the next finer level after a second,
-    strided one, and of that of the next coarser level after a second one and bilinear resizing,
-    corner on corner. Point-wise convolutions go before and after. Padding is not masked, so what it
-    holds reaches the cells beside it.
+    First every level is convolved. Then each level adds the next finer one after a strided
+    convolution, and the next coarser one after another convolution and bilinear resizing with aligned
+    corners. Point-wise convolutions come before and after all this. Padding is not masked, so its
+    values reach the neighbouring cells.
 
     Args:
         num_levels: every level must be half as high and wide as the one before, rounded up.
@@ -84,5 +84,5 @@ class LevelConvolution(AttentionOp):
 
 
 def resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) to another size, bilinearly, corner on corner."""
+    """(B, C, h, w) resized bilinearly, with aligned corners."""
     return F.interpolate(x, size=shape, mode='bilinear', align_corners=True)

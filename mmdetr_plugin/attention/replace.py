@@ -1,4 +1,4 @@
-"""Our deformable attention inside a detector that was built with mmcv's."""
+"""Puts our deformable attention into a detector that was built with mmcv's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ MmcvAttention.register(MultiScaleDeformableAttention)
 
 
 def replace_deformable_attention(model: nn.Module) -> nn.Module:
-    """Put :class:`MultiScaleDeformableAttention` in the place of every module of mmcv's class.
+    """Replace every module of mmcv's class by :class:`MultiScaleDeformableAttention`.
 
     mmdet's layers name mmcv's class in their code, so a config cannot choose another. Parameters
     stay the same objects under the same names: checkpoints load as before, and an optimizer that
-    was made before goes on. It works before and after ``init_weights``, on a model or a part of it.
+    was created before remains valid. The replacement works before and after ``init_weights``, on a
+    model or a part of one.
 
     Returns:
         ``model``, changed in place.

@@ -11,13 +11,13 @@ from .base import JoinedProjections, join_heads, mask_scores, split_heads
 
 
 def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
-    """Sum of ``row[x] column[y] value[y, x]`` over all cells, without weights for every cell.
+    """Sum of ``row[x] column[y] value[y, x]`` over all cells, without a weight for every cell.
 
-    The longer axis is summed first: only the shorter one is ever multiplied by N.
+    The longer axis is summed first, so that only the shorter one is ever multiplied by N.
 
     Args:
-        row: (B, heads, N, W), weights of the places along a row.
-        column: (B, heads, N, H), weights of the places along a column.
+        row: (B, heads, N, W), weights of the columns x.
+        column: (B, heads, N, H), weights of the rows y.
         value: (B, heads, H, W, D).
 
     Returns:
@@ -32,7 +32,7 @@ def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor
 
 
 def axis_codes(memory: Memory) -> tuple[Tensor, Tensor]:
-    """Codes (B, W, C) of columns and (B, H, C) of rows: 1-D ones, or else means of the 2-D ones."""
+    """Codes (B, W, C) of columns and (B, H, C) of rows: 1-D codes, or else means of 2-D codes."""
     if memory.axis_pos is not None:
         return memory.axis_pos[0]
     pos = memory.pos.unflatten(1, memory.shapes[0])
@@ -40,11 +40,10 @@ def axis_codes(memory: Memory) -> tuple[Tensor, Tensor]:
 
 
 class RowColumnAttention(JoinedProjections):
-    """Attention along x and attention along y, whose product weighs every cell of the map.
+    """Attention along x and attention along y; the weight of a cell is their product.
 
-    The key of a column of cells is the mean of their features plus the code of its x, that of a row
-    the mean plus the code of its y. Means are over the whole map, padding included (as published):
-    what the padding holds counts.
+    The key of a column is the mean of its features plus the code of its x; the key of a row is the
+    mean of its features plus the code of its y. As published, these means include the padding.
     """
 
     inputs = 5  # queries along x, along y, keys along x, along y, values
@@ -96,8 +95,8 @@ class RowColumnSelfAttention(RowColumnAttention):
 class RowColumnCrossAttention(RowColumnAttention):
     """Attention of the queries along the rows and columns of the memory.
 
-    Their codes of x and y stand side by side in ``State.spatial``; without it the query position is
-    the code of both.
+    ``State.spatial`` holds their codes of x and y side by side. If it is None, the query position
+    serves as both.
     """
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:

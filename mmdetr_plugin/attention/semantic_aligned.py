@@ -30,7 +30,7 @@ def reference_boxes(state: State) -> Tensor:
 
 
 class SalientPoints(nn.Module):
-    """One place per head where a region tells most (SAM-DETR, section 3).
+    """The most informative point of a region, one for each head (SAM-DETR, section 3).
 
     Args:
         num_values: numbers predicted per head; the first two are the place.
@@ -66,16 +66,16 @@ class SalientPoints(nn.Module):
 
 @MODELS.register_module()
 class SemanticAlignedAttention(AttentionOp):
-    """Attention whose queries are made of the memory itself, read inside the reference box.
+    """Attention whose queries are features of the memory, read inside the reference box.
 
     Every head takes the features of one salient point, gated by the content of the query, and
-    compares them in full width with keys that the heads share. Codes of the points and borders of
-    the regions carry no gradient.
+    compares them in full width with keys that all heads share. No gradient flows through the codes of
+    the points or through the borders of the regions.
 
     Args:
         gaussian: add the logarithm of a Gaussian around each head's point to its scores; the points
             come with a steepness along x and y (SAM-DETR with SMCA, section 3).
-        levels: feature level that each decoder layer reads; the last entry serves further layers.
+        levels: feature level that each decoder layer reads; later layers read the last entry's.
         region_size: height and width of the regions, cells.
     """
 
@@ -141,7 +141,7 @@ class SemanticAlignedAttention(AttentionOp):
     def pool(self, memory: Memory, boxes: Tensor) -> Tensor:
         """Regions (B * N, C, s, s) of ``boxes`` (B, N, 4), cxcywh in 0..1 of the unpadded image.
 
-        A box may reach over the edge of the image; what the memory holds there then counts.
+        A box may reach beyond the image; the memory's values there are then read too.
         """
         dtype = boxes.dtype  # never below single precision: the op knows no bf16
         feature_map = memory.maps()[0].to(dtype).contiguous()

@@ -1,4 +1,4 @@
-"""Weights of one model for another of the same shape but for its classes and queries."""
+"""Adapts weights to a model with other classes or another number of queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def adapt(
     start: bool = True,
     filled: Iterable[str] = (),
 ) -> tuple[dict[str, Tensor], Plan]:
-    """Weights by our names, as :func:`to_ours` gives them -> the shapes of ``model``, and how.
+    """Weights by our names, as :func:`to_ours` gives them, in the shapes of ``model``; and the plan.
 
     The arguments are those of :func:`make_plan`.
     """
@@ -36,17 +36,17 @@ def make_plan(
     start: bool = True,
     filled: Iterable[str] = (),
 ) -> Plan:
-    """What becomes of weights by our names, where ``model`` may have other classes and queries.
+    """Plan how weights by our names are loaded into ``model``, which may differ in classes and queries.
 
-    Class rows go by name where both sides have names; without names equal numbers of rows keep
-    their order, and all others begin with the values that ``model`` has now, its initial ones. Of
-    the queries the first are kept; further ones are copies with noise, the same in every process.
+    Class rows are matched by name where both sides have names. Without names, rows keep their order if
+    their numbers are equal; otherwise they stay at the initial values that ``model`` has now. The first
+    queries are kept; additional ones are copies with noise, the same in every process.
 
     Args:
         source, target: names of the classes of ``state`` and ``model``; None = not known. 80, 91, 133
-            and 250 rows without names are COCO's.
-        start: training starts from the result. False: it is used as it is, so that every row of
-            the model must come from ``state``.
+            and 250 rows without names are taken for COCO's.
+        start: whether training starts from the result. False: the result is evaluated or resumed, so
+            every row of the model must come from ``state``.
         filled: names in ``state`` that did not come from a file.
 
     Raises:
@@ -86,7 +86,7 @@ def make_plan(
 
 
 def count_classes(state: Mapping[str, Tensor], table: Mapping[str, Rows]) -> int | None:
-    """Number of classes of which ``state`` has rows; None if ``table`` names no class rows.
+    """Number of classes in the class rows of ``state``; None if ``table`` names no class rows.
 
     Raises:
         ValueError: parameters disagree.
@@ -125,7 +125,7 @@ def _check_exact(
     classes: list[int | None],
     target: Sequence[str | None] | None,
 ) -> None:
-    """Where no training follows, every class and query must come from the file."""
+    """Without training afterwards, every class and query must come from the file."""
     what = ''
     if None in classes:
         new = [i for i, row in enumerate(classes) if row is None]
@@ -136,8 +136,8 @@ def _check_exact(
             what = f'{name} has {len(state[name])} rows in it, {len(own[name])} in the model'
     if what:
         raise ValueError(
-            'a checkpoint must have the classes and queries of the model where no training starts from '
-            f'it (evaluation, resuming), but {what}; use the config that it was made with. To train on '
-            "from it, set load_from and custom_hooks=[dict(type='mmdetr_plugin.CheckpointAdapter')], "
-            'which maps the rows and starts missing ones anew'
+            'for evaluation and resuming, a checkpoint must have the classes and queries of the '
+            f'model, but {what}; use the config that it was made with. To train from it, set '
+            "load_from and custom_hooks=[dict(type='mmdetr_plugin.CheckpointAdapter')], which maps the "
+            'rows and re-initialises missing ones'
         )

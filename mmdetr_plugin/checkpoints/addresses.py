@@ -1,4 +1,4 @@
-"""Checkpoints at an address, read as carefully as those on the disk."""
+"""Checkpoints at a web address, read as safely as files on the disk."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .files import read_checkpoint
 
 
 def register_safe_loader() -> None:
-    """Have MMEngine read what is at ``http(s)://`` by :func:`load_from_address`.
+    """Make MMEngine read checkpoints at ``http(s)://`` by :func:`load_from_address`.
 
-    Its own loader lets torch run whatever code a downloaded pickle asks for.
+    MMEngine's own loader would run any code in a downloaded pickle.
     """
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_address, force=True)
 

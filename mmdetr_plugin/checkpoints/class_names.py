@@ -1,4 +1,4 @@
-"""Names of the classes that a checkpoint was made with: stated in it, beside it, or COCO's."""
+"""Class names of a checkpoint: stated in it, in a file next to it, or COCO's."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Names = tuple[str | None, ...]
 """A name for each class row; None for a number that is not in use."""
 
 NO_NAMES = ('', 'n/a', 'none')
-"""What lists of names write where a number is not in use."""
+"""Entries of lists of names that mean that a number is not in use."""
 
 GENERIC = re.compile(r'LABEL_\d+')
-"""What transformers writes where nobody gave names."""
+"""The names that transformers writes where none were given."""
 
 UNUSED_IDS = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Numbers below 91 that COCO's instance annotations skip."""
@@ -44,7 +44,7 @@ category id, detection models up to 90 and panoptic ones up to 249; data sets co
 
 
 def coco_names(number: int) -> Names | None:
-    """COCO's names of so many class rows, or None for a number that COCO's classes never have."""
+    """COCO's names for ``number`` class rows; None if no COCO model has that number of rows."""
     if number not in COCO_ROWS:
         return None
     names: list[str | None] = [None] * number
@@ -68,7 +68,7 @@ def stated_names(checkpoint: Mapping) -> Names | None:
 
 
 def names_beside(path: str | Path) -> Names | None:
-    """Class names in the ``config.json`` that transformers writes beside its weights."""
+    """Class names in the ``config.json`` that transformers writes next to its weights."""
     file = Path(path).parent / 'config.json'
     if Path(path).suffix != '.safetensors' or not file.is_file():
         return None
@@ -98,7 +98,7 @@ def match_classes(
         raise ValueError(
             f'the class names in a checkpoint must be those of its {given} class rows, got '
             f'{len(source)} ({listing(source)}); correct them (meta.dataset_meta.classes, or id2label '
-            'in config.json), or take them out to start the class rows anew'
+            'in config.json), or remove them to re-initialise the class rows'
         )
     if target is not None and len(target) != wanted:
         raise ValueError(
@@ -116,8 +116,8 @@ def match_classes(
         choice = [rows.get(_plain(name)) if name else None for name in target]
         new = [name for name, row in zip(target, choice, strict=True) if row is None]
         notes = [f'classes: {wanted - len(new)} of {wanted} found by name ({by})']
-        anew = f'classes without a row in the checkpoint, started anew: {listing(new)}'
-        return choice, notes + [anew] * bool(new)
+        note = f'classes without a row in the checkpoint, re-initialised: {listing(new)}'
+        return choice, notes + [note] * bool(new)
     if given != wanted:
         text = f'classes: {given} in the checkpoint, {wanted} in the model, no names to map them by'
         return [None] * wanted, [text]

@@ -26,7 +26,8 @@ MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """Weights that are bare or under ``state_dict`` or ``model``, without DDP's prefix."""
+    """The weights of a checkpoint, which may have them under ``state_dict`` or ``model``; without the
+    prefix that DDP adds."""
     for key in WRAPPERS:
         if isinstance(checkpoint.get(key), Mapping):
             return unwrap(checkpoint[key])
@@ -36,18 +37,17 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
 def to_ours(
     weights: Mapping, model: DETR, masks: bool = True
 ) -> tuple[dict[str, Tensor], str, list[str]]:
-    """Weights of any known layout -> our names, those of ``model``.
+    """Weights of any known layout -> weights by our names, those of ``model``.
 
-    Buffers and frozen parameters may be absent all together: a dictionary of gradients has none.
-    The number of classes and of queries is that of the file.
+    Either all buffers and frozen parameters are present or none are, as in a dictionary of gradients.
+    The numbers of classes and queries are those of the file.
 
     Args:
-        weights: bare, or a checkpoint that has them under ``state_dict`` or ``model``.
-        masks: False: a file of the detector alone serves a model that has a mask head too, and the
-            other way round.
+        weights: weights by name, or a checkpoint that has them under ``state_dict`` or ``model``.
+        masks: whether file and model must agree in having a mask head.
 
     Returns:
-        The weights; the style of the file's layout (``ours``, ``official``, ``mmdet``, ``hf``); our
+        The weights; the origin of the file's layout (``ours``, ``official``, ``mmdet``, ``hf``); our
         names of the tensors that the layout lacks, which were filled with zeros.
 
     Raises:
@@ -60,9 +60,9 @@ def to_ours(
     if layout.from_file is not None:
         state = dict(layout.from_file(state))
     out, filled = _rename(state, model, layout.name, masks)
-    # How many classes and queries there are is not for the conversion to judge.
+    # The numbers of classes and queries may differ here.
     _check_shapes({n: tuple(tuple(s[n].shape[n in rows :]) for s in (out, target)) for n in out})
-    return out, layout.style, filled
+    return out, layout.origin, filled
 
 
 def from_official(
@@ -209,5 +209,5 @@ def _check_shapes(shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> None:
             'tensors must have the shapes of the model, but differ:\n'
             + '\n'.join(wrong[:8])
             + '\nset model.num_classes and the widths of the config to those of the checkpoint; '
-            'numbers of classes and queries alone may differ, where training starts from load_from'
+            'only the numbers of classes and queries may differ, if training starts from load_from'
         )

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, written whole or not at all."""
+"""Checkpoint files: read without running code, written atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAMAGED = (
     ValueError,
     struct.error,
 )
-"""What torch.load raises for files that are damaged, or are something else."""
+"""Errors of torch.load for files that are damaged or no checkpoints."""
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -63,15 +63,15 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def _found(error: Exception) -> str:
-    """What torch says is wrong, without its advice to switch the check off."""
+    """The fault that torch reports, without its advice to switch the check off."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return ' '.join(lines[1:2] or lines) or type(error).__name__
 
 
 def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
-    """Save a dictionary; what stood at ``path`` before stays whole until the new file is.
+    """Save a dictionary atomically: the new file replaces one at ``path`` once it is complete.
 
-    A path that ends in ``.safetensors`` takes tensors alone.
+    A file whose name ends in ``.safetensors`` can hold only tensors.
     """
     content = tensor_bytes(checkpoint, path) if Path(path).suffix == SUFFIX else None
     with written_whole(path) as file:
@@ -83,10 +83,10 @@ def write_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the name ``path`` once it is whole and on the disk.
+    """A file to write to, which gets the name ``path`` once it is complete and on the disk.
 
-    A process may be killed and a machine may go down at any moment: ``path`` is then as it was, or
-    new. What a killed process leaves aside is a hidden file with the ending of `ASIDE`.
+    If the process is killed or the machine goes down at any moment, ``path`` is either the old file or
+    the new one. A killed process may leave a hidden temporary file that ends in `ASIDE`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def written_whole(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have a new name on the disk too, where the system can: Windows opens no folders."""
+    """Flush the new name to the disk as well, where the system allows it: Windows opens no folders."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

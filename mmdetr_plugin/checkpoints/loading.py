@@ -23,9 +23,9 @@ def weights_for(
     target: Sequence[str | None] | None = None,
     start: bool = True,
 ) -> tuple[dict[str, Tensor], Plan]:
-    """Weights of ``checkpoint`` by the names and in the shapes of ``model``, and how they were made.
+    """Weights of ``checkpoint`` by the names and in the shapes of ``model``, and the plan behind them.
 
-    The mask head alone may be missing in the file, or be more than the model has.
+    The mask head is the only part that may be in one of file and model alone.
 
     Args:
         source, target, start: as for :func:`adapt`.
@@ -49,11 +49,11 @@ def weights_for(
 
 
 def accept_checkpoint(model: DETR, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Hook before ``load_state_dict``: weights of any known layout become the model's, in place.
+    """Hook before ``load_state_dict``: converts weights of any known layout to the model's, in place.
 
-    So a published file is loaded as it is wherever a file is. The hook sees no class names; what they
-    are needed for is left to the runner's ``CheckpointAdapter``. What already has the names and shapes
-    of the model, as all that the adapter made, is loaded without a word.
+    Published files can therefore be loaded without a conversion. The hook does not know class names;
+    mapping by name is left to the runner's ``CheckpointAdapter``. Weights that already have the names
+    and shapes of the model, as those from the adapter, are loaded without a message.
     """
     if prefix or _shapes(state_dict) == _shapes(model.state_dict()):
         return

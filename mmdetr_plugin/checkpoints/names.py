@@ -1,4 +1,4 @@
-"""Names of a model's parameters in the files of other projects: the tables of all its parts, joined."""
+"""Names of a model's parameters in the files of other projects, by the tables of all its parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IGNORED = 'num_batches_tracked'
 """Counters of mmdet's batch norms that a published frozen norm does not have."""
 
 Pieces = tuple[str, ...]
-"""Names of the tensors that, joined along the first axis, are one of ours; as a rule a single one."""
+"""Names of the tensors that, joined along the first axis, are one of ours; usually a single name."""
 
 
 def layout_names(
@@ -32,7 +32,7 @@ def layout_names(
     """
     table = get_layout(layout)
     root = table.root_of(model)
-    left_out = [] if table.style == 'ours' else ['data_preprocessor.']
+    left_out = [] if table.origin == 'ours' else ['data_preprocessor.']
     left_out += [] if without is None else [without]
     return {
         name: tuple(tuple(_from_root(n, root) for n in each) for each in _names(model, name, table))

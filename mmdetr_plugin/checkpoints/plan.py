@@ -1,4 +1,4 @@
-"""What becomes of the tensors of a checkpoint: decided once, then carried out and reported."""
+"""How the tensors of a checkpoint become those of a model: one plan, carried out and reported."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LOADED, MAPPED, INITIAL, FILLED, SKIPPED = KINDS = (
     'filled',
     'skipped',
 )
-"""What may happen to a number:
+"""What may happen to the numbers of a tensor:
 
-* loaded: it is as in the file;
-* mapped: it stands in another row than in the file, or is a copy;
-* re-initialised: it has the model's initial value, as the file has none;
-* filled: the layout of the file is known to lack it;
-* skipped: it is in the file, of a part that the model does not have.
+* loaded: copied from the file;
+* mapped: copied from another row of the file, possibly more than once;
+* re-initialised: left at the model's initial values, as the file has none;
+* filled: set to zero, as files of this layout lack them;
+* skipped: not used, as the model has no such part.
 """
 
 NOISE = 0.1
-"""Deviation of a copied row from its source, over that of all entries of the parameter."""
+"""Standard deviation of the noise on copied rows, relative to that of the parameter's entries."""
 
 SHOWN = 8
 
@@ -36,13 +36,13 @@ Choice = tuple['int | None', ...]
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of one tensor.
+    """The plan for one tensor.
 
     Attributes:
         name: our name of it.
-        numbers: kinds -> how many of its numbers are of that kind; a tensor may have two.
-        rows: where its rows come from, if not all are loaded as they are.
-        noise: rows that were taken before are copies, which get noise.
+        numbers: for each kind, how many of its numbers are of that kind; a tensor may have two kinds.
+        rows: where its rows come from; None = it is loaded unchanged.
+        noise: whether rows beyond those of the file, which are copies, get noise.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Step:
     noise: bool = False
 
     def carry_out(self, given: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
-        """The tensor, made of that of the file and the model's own."""
+        """The tensor to load, from that of the file and the model's own."""
         if self.rows is None:
             return given
         chosen = [row is not None for row in self.rows]
@@ -68,13 +68,13 @@ class Step:
 
 @dataclass
 class Plan:
-    """What becomes of all tensors of a checkpoint and a model, and what must be said besides.
+    """The plan for all tensors of a checkpoint and a model.
 
     Attributes:
         steps: one for each tensor.
         notes: remarks for the user.
-        start: training starts from the result, so that what the file lacks has its initial values;
-            otherwise it is left out.
+        start: whether training starts from the result: tensors that the file lacks then have their
+            initial values; otherwise they are left out.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Plan:
         return sum(c[0] for c in counts), sum(c[1] for c in counts)
 
     def table(self) -> str:
-        """Tensors and, in brackets, their numbers, of each part and kind; below it the notes."""
+        """A table of parts and kinds: tensors and, in brackets, the numbers in them; then the notes."""
         rows = [['part', *KINDS]]
         for part, kinds in self.counts.items():
             rows.append([part, *(_cell(kinds.get(kind, (0, 0))) for kind in KINDS)])

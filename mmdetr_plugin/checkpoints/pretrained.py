@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def missing_weights_explained(backbone: nn.Module) -> Iterator[None]:
-    """While open, weights that cannot be read raise a RuntimeError that says what to do."""
+    """While active, weights that cannot be read raise a RuntimeError with the remedy."""
     try:
         yield
     except (URLError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Which checkpoint an interrupted run goes on from."""
+"""Finds the checkpoint from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from .files import read_checkpoint
 
 NEEDED = ('meta', 'message_hub', 'state_dict', 'optimizer')
-"""What MMEngine saves of a run beside its schedule."""
+"""Entries that MMEngine saves for resuming, in addition to the schedules."""
 
 
 def check_resumable(path: str | Path) -> None:
-    """Raise unless a run can go on from this file; a whole one beside it is named.
+    """Raise unless a run can be resumed from this file; the error names an undamaged one in its folder.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, cut short, would run code, or holds weights alone.
+        ValueError: it is no checkpoint, is cut short, would run code, or holds only weights.
     """
     path = Path(path).expanduser()
     try:
@@ -25,19 +25,18 @@ def check_resumable(path: str | Path) -> None:
     except (FileNotFoundError, ValueError) as error:
         others = (file for file in _newest_first(path.parent) if file != path)
         whole = next((file for file in others if not _fault(file)), None)
-        hint = f'; the newest whole one beside it is {whole}' if whole else ''
+        hint = f'; the newest undamaged one in its folder is {whole}' if whole else ''
         raise type(error)(f'{error}{hint}') from error
 
 
 def latest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint to go on from, None where the run has saved none, and what is wrong with
-    those that should have been it.
+    """The checkpoint to resume from, and the faults of damaged ones that would have been preferred.
 
-    That is the one which `last_checkpoint` names, also where the folder was moved, or else the
-    newest whole one.
+    It is the one that `last_checkpoint` names, even if the folder was moved since, or else the newest
+    undamaged one; None if the run has saved none.
 
     Raises:
-        ValueError: there are checkpoints but no whole one.
+        ValueError: there are checkpoints, but all are damaged.
     """
     faults: list[str] = []
     for path in dict.fromkeys((*_named_last(Path(folder)), *_newest_first(Path(folder)))):
@@ -48,7 +47,7 @@ def latest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
     if faults:
         raise ValueError(
             f'{folder} must hold a checkpoint to resume from, got damaged ones: {"; ".join(faults)}; '
-            'copy a whole one there, or move these away to start anew'
+            'copy an undamaged one there, or move these away to start from the beginning'
         )
     return None, faults
 
@@ -58,8 +57,8 @@ def _check(path: Path) -> None:
     missing = [key for key in NEEDED if key not in checkpoint]
     if missing:
         raise ValueError(
-            f'{path} must be a checkpoint that a run saved to go on from, got one without '
-            f'{" and ".join(missing)} (weights alone?); to start from its weights, set load_from'
+            f'{path} must be a checkpoint that a run saved for resuming, got one without '
+            f'{" and ".join(missing)} (only weights?); to start from its weights, set load_from'
         )
 
 
@@ -79,8 +78,8 @@ def _named_last(folder: Path) -> Iterator[Path]:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Checkpoints by the names that MMEngine gives them; that of the best score is not one of them:
-    it holds no optimizer."""
+    """Checkpoints of epochs and iterations, by the names that MMEngine gives them. That of the best
+    score holds no optimizer, so it is not among them."""
     files = [file for name in ('epoch', 'iter') for file in folder.glob(f'{name}_*.pth')]
     numbered = {file: re.search(r'_(\d+)$', file.stem) for file in files}
     found = {file: int(number[1]) for file, number in numbered.items() if number}

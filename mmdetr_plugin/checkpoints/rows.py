@@ -1,7 +1,7 @@
-"""What the rows of a parameter stand for, where another number of them may be started from a file.
+"""The meaning of the rows of parameters whose number of rows may differ from that in a checkpoint.
 
-Every part knows its own: ``part.rows()`` maps prefixes of its parameters to :class:`Rows`.
-Parameters that no part names have one shape only.
+Every part declares its own: ``part.rows()`` maps prefixes of its parameters to :class:`Rows`.
+Parameters that no part declares must have the shape that they have in the checkpoint.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Rows:
     """The meaning of the first dimension of parameters.
 
     Attributes:
-        of: ``classes``: a row for each; ``any class``: row 0 is for objects of any class, the others
-            are never positive; ``queries``: a row for each point, box, pattern or query.
-        extra: so many rows at the end mean the same in every model, e.g. no object.
+        of: ``classes``: one row per class; ``any class``: row 0 is for objects of any class, the others
+            are never positive; ``queries``: one row per point, box, pattern or query.
+        extra: number of rows at the end that mean the same in every model, e.g. no object.
     """
 
     of: str
@@ -28,14 +28,14 @@ class Rows:
 
 
 def row_table(model: nn.Module) -> dict[str, Rows]:
-    """Names of parameters of ``model`` -> what their rows stand for, as its parts declare it."""
+    """Names of parameters of ``model`` -> the meaning of their rows, as its parts declare it."""
     table: dict[str, Rows] = {}
     names = list(model.state_dict())
     for path, part in model.named_modules():
-        declare = getattr(part, 'rows', None)
-        if not callable(declare):
+        declare = getattr(type(part), 'rows', None)  # not a submodule of that name
+        if declare is None:
             continue
         place = f'{path}.' if path else ''
-        for prefix, rows in declare().items():
+        for prefix, rows in declare(part).items():
             table.update({name: rows for name in names if name.startswith(place + prefix)})
     return table

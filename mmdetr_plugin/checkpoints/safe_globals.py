@@ -1,7 +1,8 @@
-"""The few classes that MMEngine's own checkpoints hold beside tensors.
+"""Allows the few classes that MMEngine's own checkpoints hold in addition to tensors.
 
-Since torch 2.6 a checkpoint is read with ``weights_only=True``, which refuses every class that nobody
-vouched for; MMEngine 0.10 cannot resume from what it wrote itself. Nothing here switches the check off.
+Since torch 2.6 checkpoints are read with ``weights_only=True``, which refuses every class that is not
+registered as safe; without this, MMEngine 0.10 cannot resume from its own checkpoints. Nothing here
+switches the check off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ NUMBERS = ('float64', 'float32', 'int64', 'int32', 'bool')
 
 
 def register_safe_globals() -> None:
-    """Vouch for the message hub's number histories; has no effect on torch before 2.5."""
+    """Register the message hub's number histories as safe; has no effect on torch before 2.5."""
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return
     HistoryBuffer()  # its constructor fills the table of statistics
@@ -43,7 +44,7 @@ def register_safe_globals() -> None:
 
 
 def statistic(owner: object, name: str) -> object:
-    """What the unpickler gets for ``getattr``: the registered statistics of a history, no more."""
+    """Stands in for ``getattr`` in the unpickler: gives only the registered statistics of a history."""
     statistics = HistoryBuffer._statistics_methods
     if owner is HistoryBuffer and name in statistics:
         return statistics[name]

@@ -1,4 +1,4 @@
-"""Files of ``safetensors``: weights and nothing else, so that reading runs no code."""
+"""Files of ``safetensors``, which hold only weights, so that reading them runs no code."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def read_tensors(path: str | Path, device: str = 'cpu') -> dict[str, Tensor]:
     """The tensors of a file.
 
     Raises:
-        ValueError: the file is no such file or cut short, or safetensors is not installed.
+        ValueError: the file has another format or is cut short, or safetensors is not installed.
     """
     package = _package(path)
     try:
         return package.torch.load_file(Path(path), device=device)
     except package.SafetensorError as error:
         raise ValueError(
-            f'{path} must be a whole file of safetensors, but cannot be read ({error}); it may be cut '
-            'short: copy it again'
+            f'{path} must be a complete file of safetensors, but cannot be read ({error}); it may be '
+            'cut short: copy it again'
         ) from error
 
 
 def tensor_bytes(weights: Mapping[str, Tensor], path: str | Path) -> bytes:
-    """What the file ``path`` with these weights holds; tensors that share memory are copied.
+    """The content of a file ``path`` with these weights; tensors that share memory are copied.
 
     Raises:
         ValueError: an entry is no tensor, or safetensors is not installed.
@@ -38,8 +38,8 @@ def tensor_bytes(weights: Mapping[str, Tensor], path: str | Path) -> bytes:
     others = [name for name, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(
-            f'{path} can hold tensors only, got {others[:3]} beside them; leave these out, or name '
-            'the file .pth'
+            f'{path} can hold only tensors, got {others[:3]} too; leave these out, or name the file '
+            '.pth'
         )
     copies = {name: value.detach().clone().contiguous() for name, value in weights.items()}
     return _package(path).torch.save(copies, metadata={'format': 'pt'})

@@ -1,4 +1,4 @@
-"""Slot S11: matching and losses."""
+"""The criterion: matching and losses."""
 
 from ..structures import Targets
 from .assigner import HungarianAssigner

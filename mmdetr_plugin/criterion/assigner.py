@@ -30,11 +30,12 @@ NOT_KEPT = 1e6  # far above any cost
 class HungarianAssigner(BaseAssigner):
     """Hungarian matching (DETR, equation 1) of all layers and images of a step at once.
 
+    Queries with NaN or infinite costs are matched with no object, and a warning is logged.
+
     Args:
-        match_costs: mmdet's list. FocalLossCost, ClassificationCost, BBoxL1Cost and IoUCost are
-            computed for the whole step in one go; any other type, a user's own included, image by
-            image. NaN or infinite costs leave the objects to the finite queries, with a warning.
-        max_nonfinite_steps: more such steps in a row raise FloatingPointError.
+        match_costs: a list as in mmdet. FocalLossCost, ClassificationCost, BBoxL1Cost and IoUCost are
+            computed for the whole step at once; any other type, including a user's own, image by image.
+        max_nonfinite_steps: if more steps in a row have such costs, FloatingPointError is raised.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class HungarianAssigner(BaseAssigner):
         img_meta: dict | None = None,
         **kwargs: Any,
     ) -> AssignResult:
-        """One layer and image, as mmdet's heads ask for it.
+        """Match one layer of one image: mmdet's interface.
 
         ``pred_instances`` has ``scores`` (N, K), logits, and ``bboxes`` (N, 4), xyxy in pixels of
         ``img_meta['img_shape']``; ``gt_instances`` has ``labels`` (T,) and ``bboxes`` (T, 4).
@@ -139,7 +140,7 @@ class HungarianAssigner(BaseAssigner):
         self.notices.end_step(where)
 
     def _finite_terms(self, source: Source) -> dict[str, np.ndarray]:
-        """Per term, (L, B): whether it is finite. Recomputed, for only a faulty step asks."""
+        """For each term, (L, B): whether it is finite. Computed again, as only faulty steps need it."""
         inputs, ignored = _inputs(source), ~source.targets.is_object[:, None]
         return {
             cost.term: (cost(inputs).isfinite() | ignored).flatten(-2).all(-1).cpu().numpy()
@@ -149,7 +150,7 @@ class HungarianAssigner(BaseAssigner):
     def _cost_of_image(
         self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict | None
     ) -> Tensor:
-        """(N, T) of pixel boxes; costs of other types see the instances as they are."""
+        """(N, T) costs of boxes in pixels; costs of other types get the instances themselves."""
         pred = full_precision(get_box_tensor(pred_instances.bboxes))
         gt = full_precision(get_box_tensor(gt_instances.bboxes))
         height, width = (img_meta or {}).get('img_shape', (1, 1))[:2]

@@ -1,7 +1,7 @@
 """Terms of the matching cost, batched over layers and images.
 
-They take the arguments of mmdet's ``match_costs`` and give the same numbers, for any leading
-dimensions: predictions (..., N), objects (..., T), cost (..., N, T).
+They take the arguments of mmdet's ``match_costs`` and give the same numbers. Any leading dimensions
+are allowed: predictions (..., N), objects (..., T), costs (..., N, T).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..registry import TASK_UTILS
 
 @dataclass(frozen=True)
 class CostInputs:
-    """What the terms read; boxes are in 0..1, or in a frame that ``size`` divides to 0..1."""
+    """Inputs of the terms. Boxes are in 0..1, or must be divided by ``size`` if that is given."""
 
     logits: Tensor  # (..., N, K)
     labels: Tensor  # (..., T), within [0, K)
@@ -33,7 +33,7 @@ class CostInputs:
 
 
 class MatchCost:
-    """A weighted term; ``term`` is what a message calls it."""
+    """A weighted term; messages call it ``term``."""
 
     term: str
 
@@ -44,7 +44,7 @@ class MatchCost:
     def of_image(
         self, inputs: CostInputs, pred: InstanceData, gt: InstanceData, img_meta: dict | None
     ) -> Tensor:
-        """(N, T) for one image, whose ``inputs`` are made of mmdet's instances."""
+        """(N, T) for one image; ``inputs`` hold the same as mmdet's instances ``pred`` and ``gt``."""
         return self(inputs)
 
 
@@ -126,9 +126,9 @@ class OverlapCost(MatchCost):
 
 
 class PerImageCost(MatchCost):
-    """Any other cost of mmdet's interface, one (layer, image) after the other: slower, same result.
+    """Any other cost with mmdet's interface, called for one (layer, image) at a time, which is slower.
 
-    It sees one image of size 1 x 1, so boxes in 0..1 are its pixels; scores are logits.
+    It gets an image of size 1 x 1, so that boxes in 0..1 are in pixels; scores are logits.
     """
 
     def __init__(self, cost: Any) -> None:
@@ -165,7 +165,7 @@ _BATCHED: dict[str, type[MatchCost]] = {
 
 
 def build_cost(cfg: Mapping[str, Any]) -> MatchCost:
-    """The batched term of a ``match_costs`` entry, or its own class behind ``PerImageCost``."""
+    """The batched term of a ``match_costs`` entry, or its own class wrapped by ``PerImageCost``."""
     kind = cfg['type']
     if isinstance(kind, type):
         kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'

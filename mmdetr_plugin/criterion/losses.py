@@ -22,8 +22,9 @@ class Loss(nn.Module):
     """A term of the criterion: ``loss(matched) -> (l,)``, weighted, for the last l of the L layers.
 
     ``matched`` offers predictions and objects of all layers and images at once, see
-    :class:`~mmdetr_plugin.criterion.matched.Matched`. (0,) leaves a branch of queries out. In a batch
-    without objects a loss must still depend on what it trains, as a sum over no pairs does.
+    :class:`~mmdetr_plugin.criterion.matched.Matched`. A term that does not apply to a branch of queries
+    returns (0,). Without objects in the batch, a loss must still depend on the predictions that it
+    trains, as the sum over an empty set of pairs does.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -36,10 +37,10 @@ class Loss(nn.Module):
 
 
 class ElementwiseLoss(Loss):
-    """A term that is also one of mmdet's losses.
+    """A term of the criterion that mmdet's heads can use too.
 
-    Called with a :class:`Matched` it is a term of our criterion; called with predictions and targets
-    it takes mmdet's arguments and gives mmdet's numbers.
+    Called with a :class:`Matched`, it is a term of our criterion. Called with predictions and targets,
+    it takes the arguments of mmdet's losses and gives the same numbers.
     """
 
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
@@ -72,7 +73,7 @@ class ElementwiseLoss(Loss):
             )
         loss = self.elementwise(full_precision(pred), target)
         if weight is not None and weight.dim() != loss.dim():
-            # Weights (n, 4) of a loss (n,) are equal along a row; (n,) of a loss (n, K) spread out.
+            # Weights (n, 4) of a loss (n,) are equal along a row; weights (n,) of a loss (n, K) expand.
             weight = weight.mean(-1) if weight.dim() > loss.dim() else weight.unsqueeze(-1)
         reduction = reduction_override or self.reduction
         return weight_reduce_loss(loss, weight, reduction, avg_factor) * self.loss_weight
@@ -131,10 +132,9 @@ class SoftmaxClassLoss(ElementwiseLoss):
 
     Args:
         background_weight: of the last column; others have 1.
-        sync_weight: the weighted mean is over the queries of this process, as published; this
-            averages the sum of weights over processes, so that gradients do not depend on how the
-            images are spread over them.
-        class_weight: (K,), instead of 1, ..., 1, background_weight.
+        sync_weight: average the sum of weights over processes, so that gradients do not depend on how
+            images are distributed over them. False, as published: each process divides by its own.
+        class_weight: (K,), weights of all columns, instead of 1, ..., 1, background_weight.
     """
 
     use_sigmoid = False

@@ -1,4 +1,4 @@
-"""Masks of the objects that the queries of a batch are paired with."""
+"""Masks of the objects that the queries of a batch are matched with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loss is given: predictions, and their pairs with objects."""
+"""The input of a loss: predictions and the objects that they are matched with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .sources import Matches, Source
 class Matched:
     """Predictions of L layers with M pairs of a query and an object in each.
 
-    Q queries are those of all images, image after image. What a loss does not ask for is not
-    computed. Everything is in single precision or better.
+    The Q queries are those of all images, image after image. A value is computed when a loss first
+    reads it. All values are in single or double precision.
 
     Attributes:
-        source, matches: what it is made of.
+        source, matches: the predictions and the pairs.
         num_boxes: scalar that losses are divided by.
         num_classes: number of classes.
     """
@@ -67,8 +67,8 @@ class Matched:
     @cached_property
     def iou(self) -> Tensor:
         """(L, M): IoU of the two, without a gradient."""
-        pred, target = self.boxes.detach(), self.target_boxes  # cached boxes keep their gradient
-        return elementwise_iou(cxcywh_to_xyxy(pred), cxcywh_to_xyxy(target))
+        boxes = self.boxes.detach()  # kept with their gradient for the losses of boxes
+        return elementwise_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(self.target_boxes))
 
     def extra(self, name: str) -> Tensor:
         """(L, M, ...): rows of a further prediction, ``Prediction.extra[name]``.
@@ -85,7 +85,7 @@ class Matched:
 
     @cached_property
     def trained(self) -> Tensor | None:
-        """(1 or L, Q), 1 for queries that have losses and 0 for others; None = all have."""
+        """(1 or L, Q), 1 for queries that have losses and 0 for others; None = all have losses."""
         trained, kept = self.source.branch.trained, self.source.kept
         trained = None if trained is None else trained.flatten()[None]
         if kept is not None:
@@ -95,7 +95,7 @@ class Matched:
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """(L, M), 1 for pairs that have losses and 0 for others; None = all have."""
+        """(L, M), 1 for pairs that have losses and 0 for others; None = all have losses."""
         return None if self.trained is None else gather_queries(self.trained, self.query)
 
     @cached_property

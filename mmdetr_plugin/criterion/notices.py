@@ -1,4 +1,4 @@
-"""What the matching has to tell, once and counted rather than in every training step."""
+"""Warnings of the matching, counted and logged rarely instead of in every training step."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .sources import Matches
 
 
 class CountedWarning:
-    """Logs its 1st, 10th, 100th ... occurrence, with the number of cases so far."""
+    """Logs the 1st, 10th, 100th ... occurrence of a warning, with the number of cases so far."""
 
     def __init__(self) -> None:
         self.occurrences = 0
@@ -52,7 +52,7 @@ class MatchingNotices:
             self.nonfinite(where)
 
     def nonfinite(self, where: Sequence[str]) -> None:
-        """Tell of the layers, images and terms whose costs were not finite."""
+        """Warn of the layers, images and terms whose costs were not finite."""
         self._nonfinite(
             f'NaN or infinite matching costs in {_some(where)}: objects went to finite queries',
             len(where),

@@ -25,17 +25,17 @@ Config = Mapping[str, Any]
 class SetCriterion(nn.Module):
     """Match the queries of every layer with the objects, then classify and locate them.
 
-    DETR, section 3.1. The same operations run whatever the objects are: in a batch without any, box
-    losses are 0 but still depend on every prediction.
+    DETR, section 3.1. The operations do not depend on the objects: without any in the batch, box losses
+    are 0 but still depend on every prediction.
 
     Args:
         num_classes: labels are below it; a softmax class head has one more column.
         assigner: a HungarianAssigner.
         losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
-        encoder: train the encoder's proposals, where it makes some.
-        branches: prefixes of runs of queries -> ``losses`` of their own and, optionally, an
-            ``assigner`` of their own, in the decoder's layers and among the encoder's proposals.
-        terms: terms may also stand beside the other arguments, e.g. ``loss_cls=dict(...)``.
+        encoder: train the encoder's proposals, if it makes some.
+        branches: prefixes of branches of queries -> ``losses`` of their own and, optionally, an
+            ``assigner`` of their own, for the decoder's layers and the encoder's proposals.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SetCriterion(nn.Module):
         }
 
     def _match(self, sources: Sequence[Source]) -> list[Matches]:
-        """Pairs of every source: those that are known, and a matching of the others."""
+        """The pairs of every source: known ones, or those that its assigner finds."""
         unknown: dict[HungarianAssigner, list[Source]] = {}
         for source in sources:
             if source.branch.pairs is None:
@@ -176,9 +176,9 @@ def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn
 
 
 def known_matches(source: Source) -> Matches:
-    """The pairs that a branch came with, the same in every layer."""
+    """The pairs that the branch itself states, the same in every layer."""
     pairs = source.branch.pairs
-    assert pairs is not None  # the caller asks for these alone
+    assert pairs is not None  # the caller checks it
     layers = len(source.logits)
     return Matches(
         pairs.query.expand(layers, -1),
@@ -191,29 +191,37 @@ def known_matches(source: Source) -> Matches:
 
 
 def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[Tensor]:
-    """What the losses of every source are divided by; see ``Branch.normalizer``.
+    """The number by which the losses of each source are divided; see ``Branch.normalizer``.
 
-    The means over processes are one exchange, whatever the branches of this process hold.
+    All means over processes take one exchange, which does not depend on the objects of this process.
     """
-    device = sources[0].logits.device
-    counts = [sum(match.objects) for match in matches]
-    means = mean_over_ranks(counts, device).clamp(min=1)
+    pairs = [trained_pairs(source, match) for source, match in zip(sources, matches, strict=True)]
+    counts = [
+        number if source.branch.pairs is not None else torch.full_like(number, sum(match.objects))
+        for source, match, number in zip(sources, matches, pairs, strict=True)
+    ]
+    means = mean_over_ranks(torch.stack(counts)).clamp(min=1)
     chosen = []
-    for source, match, mean in zip(sources, matches, means.unbind(), strict=True):
-        branch = source.branch
-        if branch.normalizer == 'detection':
-            mean = means[0] * branch.copies
-        elif branch.normalizer == 'process':
-            mean = torch.full_like(mean, max(sum(match.counts), 1))
-            if branch.trained is not None:
-                mean = branch.trained.flatten()[match.query[0]].sum().clamp(min=1)
+    for source, number, mean in zip(sources, pairs, means.unbind(), strict=True):
+        if source.branch.normalizer == 'detection':
+            mean = means[0] * source.branch.copies
+        elif source.branch.normalizer == 'process':
+            mean = number.clamp(min=1)
         chosen.append(mean)
     return chosen
 
 
+def trained_pairs(source: Source, match: Matches) -> Tensor:
+    """Number of the pairs that have losses, in a layer of this process."""
+    trained = source.branch.trained
+    if trained is None:
+        return torch.full((), float(sum(match.counts)), device=source.logits.device)
+    return trained.flatten()[match.query[0]].sum().float()
+
+
 @torch.no_grad()
 def statistics(source: Source, match: Matches) -> dict[str, Tensor]:
-    """What DETR logs besides its losses, of the last layer.
+    """Scalars of the last layer that DETR logs in addition to its losses.
 
     * ``class_error``: percentage of matched queries whose highest column is not their object's
       class; 100 without objects.

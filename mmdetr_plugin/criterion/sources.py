@@ -1,4 +1,4 @@
-"""Sets of predictions that are matched and trained alike, and their pairs with objects."""
+"""Sets of predictions that are matched and trained together, and their pairs with objects."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..structures import Branch, Masks, Outputs, Prediction, Proposals, Targets
 
 @dataclass(frozen=True)
 class Source:
-    """Predictions of L layers of one kind with the objects they are matched with.
+    """Predictions of L layers of one kind, and the objects that they are matched with.
 
-    Groups of queries count as images: B is the number of images times that of groups.
+    Groups of queries count as images: B is the number of images times the number of groups.
 
     Attributes:
-        name: what messages call a layer; {} stands for its number.
-        prefixes: for each layer, what the names of its losses begin with.
+        name: name of a layer in messages; {} stands for its number.
+        prefixes: for each layer, the beginning of the names of its losses.
         logits: (L, B, N, K).
         boxes: (L, B, N, 4).
         targets: objects of the B images.
-        branch: the run of queries.
+        branch: the queries, see :class:`~mmdetr_plugin.structures.Branch`.
         extra: further predictions, (L, B, N, ...) each.
         kept: (L, B, N) bool, see :class:`~mmdetr_plugin.structures.Prediction`; None = all are kept.
         masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
@@ -53,15 +53,15 @@ class Matches:
 
     @property
     def unmatched(self) -> int:
-        """Objects that no query is left for."""
+        """Number of objects for which no query was left."""
         return sum(self.objects) - sum(self.counts)
 
     def per_image(self, layer: int, groups: int = 1) -> list[tuple[Tensor, Tensor]]:
         """(queries, objects) of each image, sorted by query, as scipy numbers them.
 
         Args:
-            groups: that many of the matched images are groups of one image; its queries are numbered
-                group after group.
+            groups: number of consecutive matched images that are the groups of one image; the queries
+                of an image are numbered group after group.
         """
         pairs = zip(self.query[layer].split(self.counts), self.target[layer].split(self.counts))
         parts = [
@@ -77,8 +77,18 @@ class Matches:
 
 
 def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) -> list[Source]:
-    """The decoder's layers branch by branch, the detecting one first; then the encoder's proposals,
-    where there are some and ``encoder`` does not leave them out."""
+    """The decoder's layers branch by branch, the detecting branch first; then the encoder's proposals,
+    if there are some and ``encoder`` is true.
+
+    Raises:
+        ValueError: two branches have the same prefix.
+    """
+    prefixes = [branch.prefix for branch in outputs.runs()]
+    if len(set(prefixes)) < len(prefixes):
+        raise ValueError(
+            f'every branch of queries must have its own prefix, got {prefixes}: losses of one would '
+            'replace those of another; set prefix of the wrappers in model.branches'
+        )
     sources: list[Source] = []
     start = 0
     for branch in outputs.runs():
@@ -100,7 +110,7 @@ def _source(
     targets: Targets,
     outputs: Outputs | None,
 ) -> Source:
-    """One branch of predictions: all layers, or a single one that has a name of its own."""
+    """One branch of the predictions: of all layers, or of one further prediction with a name."""
     name = layers[-1].name
     prefixes = [f'd{layer}.' for layer in range(len(layers) - 1)] + [f'{name}.' if name else '']
     called = name or 'decoder layer {}'
@@ -137,7 +147,7 @@ def fold_groups(tensor: Tensor, groups: int) -> Tensor:
 
 
 def _masks_of_rows(masks: Masks, total: int, rows: slice) -> Callable[[Tensor], Tensor]:
-    """Masks by flat indices that count the queries of ``rows`` alone, of ``total``."""
+    """Select masks by flat indices that count only the queries ``rows`` of the ``total`` queries."""
     number = rows.stop - rows.start
     if number == total:
         return masks.select

@@ -1,4 +1,4 @@
-"""Heads and post-processing (slots S10 and S12)."""
+"""Heads, mask heads and post-processing."""
 
 from ..structures import Prediction
 from .base import Head

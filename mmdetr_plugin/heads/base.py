@@ -1,4 +1,4 @@
-"""What a head is (slot S10)."""
+"""The contract of a head."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Head(nn.Module):
 
         Args:
             hidden: (B, N, C), the content after the decoder's norm.
-            state: after the layer, with the reference that the layer had. What the head itself needs
-                in the next layer is kept by ``state.keep(name=tensor)``.
-            predict: False: nothing is predicted, but the next reference is made.
+            state: after the layer, with the reference that the layer had. ``state.keep(name=tensor)``
+                stores what the head itself needs in the next layer.
+            predict: False: predict nothing, only compute the next reference.
 
         Returns:
-            The layer's own prediction, last; before it any further ones, each with a name, whose
-            losses begin with that name. () if not ``predict``.
+            The layer's own prediction comes last. Further predictions come before it; each has a
+            name, with which its losses begin. () if not ``predict``.
         """
         raise TypeError(f'{type(self).__name__} must define forward(hidden, state, layer, predict)')
 
@@ -44,10 +44,10 @@ class Head(nn.Module):
         )
 
     def propose_boxes(self, tokens: Tensor, anchors: Reference, group: int = 0) -> Reference:
-        """Boxes of memory tokens (B, S, C), relative to ``anchors`` of them."""
+        """Boxes of memory tokens (B, S, C), relative to their ``anchors``."""
         raise ValueError(f'{type(self).__name__} must define propose_boxes to make proposals')
 
     def rows(self) -> dict[str, Rows]:
-        """Prefixes of parameters that have a row per class; these are mapped by the classes' names
-        when a checkpoint with other classes is loaded."""
+        """Prefixes of the parameters that have a row per class. When a checkpoint with other classes is
+        loaded, these rows are mapped by the names of the classes."""
         return {}

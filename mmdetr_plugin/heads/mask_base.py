@@ -1,4 +1,4 @@
-"""What a mask head is (slot S12)."""
+"""The contract of a mask head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .postprocess import Detections, PostProcess
 
 @dataclass(frozen=True)
 class Features:
-    """What a mask head may read of the image.
+    """The features of the image that a mask head may read.
 
     Attributes:
         levels: (B, c, h, w) maps of the backbone, fine to coarse, that the neck did not read.
@@ -30,11 +30,11 @@ class Features:
 
 
 class MaskHead(nn.Module):
-    """Masks of the queries, and what a user gets of them.
+    """Predicts masks of the queries and turns them into instance and panoptic segmentations.
 
     Args:
         threshold: probability above which a pixel belongs to an instance mask.
-        chunk: masks resized at a time.
+        chunk: number of masks that are resized at a time.
     """
 
     def __init__(self, threshold: float = 0.5, chunk: int = 25) -> None:

@@ -20,10 +20,10 @@ from .mask_base import Features, MaskHead
 
 @dataclass(frozen=True)
 class AttentionMasks(Masks):
-    """Masks computed from what all queries of a batch share.
+    """Masks that the mask head computes on demand.
 
     Attributes:
-        head: what computes them, ``head(masks, index)``.
+        head: the function that computes them, ``head(masks, index)``.
         attention: (B * N, heads, H, W) attention maps.
         projected: (B, C, H, W), the neck's map.
         levels: the backbone's maps, coarse to fine, as wide as the convolutions they are added to.
@@ -46,18 +46,18 @@ class AttentionMasks(Masks):
 
 @MODELS.register_module()
 class AttentionMaskHead(MaskHead):
-    """A mask per query: where it attends to, refined by a small feature pyramid.
+    """A mask per query: its attention map, refined by a small feature pyramid.
 
-    The attention of a query to the memory, softmaxed over heads and places together, stands beside
-    the neck's map; 3x3 convolutions halve the channels and twice the resolution until that of the
-    finest backbone map. Queries do not see each other, so any subset of them can be computed.
+    The attention of a query to the memory, with one softmax over heads and places, is concatenated
+    with the neck's map. Then 3x3 convolutions halve the channels and double the resolution, up to that
+    of the finest backbone map. Queries do not interact, so any subset of the masks can be computed.
 
     Args:
         in_channels: channels of the backbone's maps finer than the attended one, fine to coarse;
             the detector fills it in.
         num_heads: attention maps per query.
-        chunk: queries computed at a time. With a gradient, the activations of one chunk alone are
-            kept and the others computed again, so it bounds memory in training too.
+        chunk: number of queries computed at a time. In training, the activations of the chunks are
+            not kept but computed again in the backward pass, so it bounds memory there too.
         level: index of the memory's level that is attended to.
         threshold: probability above which a pixel belongs to an instance mask.
     """

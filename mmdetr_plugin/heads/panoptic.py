@@ -17,12 +17,12 @@ from .postprocess import SoftmaxArgmax
 
 @MODELS.register_module()
 class PanopticArgmax(SoftmaxArgmax):
-    """Detections as ``SoftmaxArgmax`` gives them; besides, every pixel goes to one segment.
+    """Detections as by ``SoftmaxArgmax``, and panoptic segments, of which every pixel has one.
 
     Args:
         num_things: labels below it are things, the others stuff.
-        score_thr: queries make a segment if their best class is above it and is not no-object.
-        min_area: segments of so many pixels or fewer are given to the others.
+        score_thr: a query makes a segment if its best class is not no-object and scores more than this.
+        min_area: the pixels of segments with at most this area are given to the other segments.
         max_per_img: as in ``SoftmaxArgmax``.
     """
 
@@ -41,9 +41,9 @@ class PanopticArgmax(SoftmaxArgmax):
     ) -> PixelData:
         """``sem_seg`` (1, H, W) of one image, label + INSTANCE_OFFSET * instance in every pixel.
 
-        Things are numbered from 1 within their class. A second segment of a stuff class, which is
-        rare, has instance 1. Without any segment all pixels have the label K, which is no class.
-        ``segments_info``, in the metainfo, lists the segments in the order of the queries.
+        Things are numbered from 1 within their class. A stuff class has instance 0; in the rare case
+        of a second segment, that has instance 1. Without any segment, all pixels have the label K,
+        which is no class. ``segments_info`` in the metainfo lists the segments in query order.
 
         Args:
             logits: (N, K + 1).
@@ -109,10 +109,10 @@ class PanopticArgmax(SoftmaxArgmax):
 
 
 def nearest_places(length: int, new_length: int) -> Tensor:
-    """(new_length,): the old pixel that the centre of every new one falls into.
+    """(new_length,): the old pixel that contains the centre of each new pixel.
 
-    Summed up in steps: where centres fall on an edge, rounding decides, and it must be that of
-    Pillow, which resized the published maps.
+    Where a centre falls on an edge, rounding decides. The published maps were resized by Pillow, so
+    the positions are summed up step by step, which rounds as Pillow does.
     """
     steps = np.full(new_length, length / new_length)
     steps[:1] /= 2

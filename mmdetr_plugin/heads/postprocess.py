@@ -1,4 +1,4 @@
-"""From predictions to detections (slot S12)."""
+"""Post-processing: from predictions to detections."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class PostProcess(nn.Module):
 
 @MODELS.register_module()
 class SoftmaxArgmax(PostProcess):
-    """Every query gives its best class other than no-object, in the order of the queries.
+    """One detection per query: its best class other than no-object, in the order of the queries.
 
     Args:
-        max_per_img: keep that many, the best first; None = all, unsorted (DETR).
+        max_per_img: keep this many detections, sorted by score; None = all, unsorted (DETR).
     """
 
     def __init__(self, max_per_img: int | None = None) -> None:
@@ -59,8 +59,7 @@ class SoftmaxArgmax(PostProcess):
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Detections of logits (B, N, K + 1), the last column being no-object; of the boxes only the
-        shape counts."""
+        """Detections of logits (B, N, K + 1), whose last column is no-object. Boxes are not read."""
         scores, labels = logits.float().softmax(-1)[..., :-1].max(-1)
         if self.max_per_img is None:
             index = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
@@ -78,7 +77,7 @@ class SigmoidTopK(PostProcess):
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Detections of logits (B, N, K); of the boxes only the shape counts."""
+        """Detections of logits (B, N, K). Boxes are not read."""
         pairs = logits.float().sigmoid().flatten(1)
         scores, index = pairs.topk(min(self.max_per_img, pairs.shape[1]))
         width = logits.shape[-1]

@@ -1,4 +1,4 @@
-"""Class and box heads and the update of the reference (slot S10)."""
+"""Class and box heads, and the update of the reference."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ class SetHead(Head):
 
     Args:
         num_layers: number of decoder layers.
-        shared: one pair of heads for all layers, or one for each.
-        encoder: one more pair, the last, for the proposals of the encoder (two-stage); a number: so
-            many more, one for each group of queries.
-        encoder_classes: whether that pair tells classes apart (DINO); else its column 0 tells objects
-            from background (Deformable DETR).
-        refine: how the reference goes on. ``none``: it stays. ``iterative``: the box of a layer,
-            detached, is the next reference (Deformable DETR, section 4.2). ``look_forward_twice``:
-            the box read from the un-normed content is, and predictions add the reference before it
-            was detached (DAB-DETR's code; named in DINO, section 3.5).
-        eps: references are kept this far from 0 and 1 before they are added; None = as they are.
+        shared: one pair of heads for all layers; False: a pair for each layer.
+        encoder: a further pair, the last one, for the proposals of the encoder (two-stage); a number:
+            that many further pairs, one for each group of queries.
+        encoder_classes: whether that pair predicts classes (DINO); otherwise its column 0 separates
+            objects from background (Deformable DETR).
+        refine: how the reference is updated. ``none``: not at all. ``iterative``: the next reference
+            is the predicted box of the layer, detached (Deformable DETR, section 4.2).
+            ``look_forward_twice``: the next reference is a box predicted from the content before the
+            norm, detached; the next layer's prediction adds to it before the detachment (DAB-DETR's
+            code; named in DINO, section 3.5).
+        eps: references are clamped to at least this distance from 0 and 1 before they are added;
+            None = no clamp.
         prediction_eps: the same for predictions that look forward twice, where it differs from that of
             the next reference (mmdet's DINO); None = ``eps``.
         class_prior: initial probability of every class; None = torch's default.

@@ -1,4 +1,4 @@
-"""Position codes of feature maps (slot S2) and of object queries (slot S7)."""
+"""Position codes of feature maps and of object queries."""
 
 from .maps import AnchorPosition, LearnedPosition, PositionEncoding, SinePosition
 from .queries import BoxPosition, ConditionalPosition, DeformableBoxPosition, SineQueryPosition

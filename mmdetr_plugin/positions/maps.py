@@ -1,4 +1,4 @@
-"""Position codes of the feature maps (slot S2)."""
+"""Position codes of the feature maps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PLACES = ('attention', 'input', 'none')
 
 
 class PositionEncoding(nn.Module):
-    """Codes every cell of every level; optionally adds a learned embedding of the level.
+    """A position code for every cell of every level, optionally with a learned embedding of the level.
 
     Args:
-        level_embed: whether levels get embeddings of their own; or their number, where it is not
+        level_embed: whether each level has an embedding; or the number of levels, where it is not
             ``num_levels``.
         at: ``attention`` adds the codes to queries and keys of every layer; ``input`` once, to the
             tokens; ``none`` nowhere (DETR, table 3).
-        num_levels: number of feature levels; the detector hands its own down.
+        num_levels: number of feature levels; the detector passes its own.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class SinePosition(PositionEncoding):
         temperature: of the frequencies; 20 in DAB-DETR.
         offset: added to the 1-based index of a cell: 0 in DETR, -0.5 (cell centres) in Deformable.
         eps: added to the extent that normalises the index.
-        shifted_extent: read the extent off the shifted index and take the shift out last. Rounding
-            then gives rows and columns that are all padding other codes, which attention masks but
-            RoIAlign reads (SAM-DETR).
+        shifted_extent: compute the extent from the shifted index and subtract the shift afterwards.
+            Because of rounding, rows and columns of pure padding then get other codes; attention
+            masks these, but RoIAlign reads them (SAM-DETR).
         level_embed, at, num_levels: see :class:`PositionEncoding`.
     """
 
@@ -181,7 +181,7 @@ class LearnedPosition(PositionEncoding):
 
 @MODELS.register_module()
 class AnchorPosition(PositionEncoding):
-    """Sine codes through a perceptron, one and the same for cells and points (Anchor DETR, 3.2).
+    """Sine codes through a perceptron that cells and points share (Anchor DETR, 3.2).
 
     A second perceptron makes 1-D codes of rows, columns and coordinates, for row-column attention.
 

@@ -1,4 +1,4 @@
-"""Position of the queries, made from their reference before each decoder layer (slot S7)."""
+"""Position of the queries, computed from their reference before each decoder layer."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ class CodeProjection(nn.Module):
 
 @MODELS.register_module()
 class ConditionalPosition(nn.Module):
-    """Spatial query p_q = T(f) p_s: the code of the reference point, adapted to what was seen.
+    """Spatial query p_q = T(f) p_s: the code of the reference point, transformed by the content.
 
-    f is the content as it enters the layer. Layer 0 has seen nothing yet: T is the identity there.
+    f is the content that enters the layer. In layer 0 the content knows nothing of the image yet, so T
+    is the identity there.
 
     Args:
         form: what makes the spatial query (Conditional DETR, table 3): ``CSQ`` as above; ``CSQ-P``
@@ -113,7 +114,7 @@ class ConditionalPosition(nn.Module):
 
 
 class BoxCode(nn.Module):
-    """Codes of the reference boxes and a perceptron that makes positions from them."""
+    """Codes of the reference boxes, and a perceptron that turns them into positions."""
 
     def __init__(self, embed_dims: int, projection: str, num_heads: int) -> None:
         super().__init__()
@@ -182,7 +183,7 @@ class DeformableBoxPosition(BoxCode):
 
 @MODELS.register_module()
 class SineQueryPosition(nn.Module):
-    """The code of the reference's centre as it is, without a gradient (SAM-DETR, section 3)."""
+    """The sine code of the reference's centre, without a gradient (SAM-DETR, section 3)."""
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()

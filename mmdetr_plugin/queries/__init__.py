@@ -1,4 +1,4 @@
-"""Sources of object queries (slots S4 and S5)."""
+"""Sources of object queries: their content and reference."""
 
 from .anchors import AnchorQueries
 from .base import QuerySource

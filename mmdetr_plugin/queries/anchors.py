@@ -22,13 +22,13 @@ ANCHORS = ('learned', 'grid')
 class AnchorQueries(QuerySource):
     """Every anchor point is used with each of several learned contents, its patterns.
 
-    They are ordered pattern by pattern. The position of a query is the code of its point, made by
-    the same encoding as the codes of the feature map; it does not move with refined boxes.
+    Queries are ordered pattern by pattern. The position of a query is the code of its point, by the
+    same encoding as the codes of the feature map; it does not follow refined boxes.
 
     Args:
         num_queries: number of points; there are num_patterns times as many queries.
-        position: the encoding of the feature map; the detector hands its own down.
-        anchors: ``learned`` points, at first evenly spread by chance; ``grid``: the centres of a
+        position: the encoding of the feature map; the detector passes its own.
+        anchors: ``learned``: points that start uniformly distributed; ``grid``: the centres of a
             square grid, not trained (table 5).
     """
 
@@ -50,7 +50,7 @@ class AnchorQueries(QuerySource):
             self.points = nn.Parameter(torch.rand(num_queries, 2))
         else:
             self.register_buffer('points', grid_points(num_queries), persistent=False)
-        self._position = (position,)  # in a tuple: it is a part of the detector, not of the queries
+        self._position = (position,)  # in a tuple, as it is a submodule of the detector alone
 
     @property
     def separable(self) -> bool:
@@ -71,7 +71,7 @@ class AnchorQueries(QuerySource):
         return State(content, position.points(points), ref, position.point_axes(points))
 
     def rows(self) -> dict[str, Rows]:
-        # Each pattern goes with each point, so that either number changes without the other.
+        # Each pattern is combined with each point, so either number may change without the other.
         return dict.fromkeys(('points', 'patterns.'), Rows(QUERIES))
 
 

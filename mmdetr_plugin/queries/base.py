@@ -1,4 +1,4 @@
-"""What a source of object queries is (slots S4 and S5)."""
+"""The contract of a source of object queries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..heads.base import Head
 from ..structures import Memory, Proposals, Reference, State, Targets
 
 MakeProposals = Callable[[], Proposals]
-"""Called for the losses only: a detection does not need the boxes of tokens that were not selected."""
+"""Only losses call it: a detection does not need the boxes of tokens that were not selected."""
 
 Made = tuple[State, MakeProposals | None]
-"""The queries, and what the encoder proposes where they were selected from it."""
+"""The queries and, if they were selected from the encoder's proposals, a function that makes these."""
 
 
 class QuerySource(nn.Module):
@@ -29,20 +29,20 @@ class QuerySource(nn.Module):
         """The queries of a batch.
 
         Args:
-            memory: of the encoder.
-            head: makes the proposals of two stages.
-            targets: objects of the batch, when losses are computed; queries that only serve training
-                are made from them. None: detecting queries only.
+            memory: the output of the encoder.
+            head: predicts the proposals of two-stage models.
+            targets: objects of the batch, when losses are computed; sources make queries that only
+                serve training from them. None: detecting queries only.
         """
         raise TypeError(f'{type(self).__name__} must define forward(memory, head, targets)')
 
     def first(self, number: int, memory: Memory, head: Head) -> Made:
-        """The first ``number`` queries of a detection; override it where fewer cost less."""
+        """The first ``number`` queries of a detection. Override it where fewer queries cost less."""
         state, proposals = self(memory, head)
         return state.first(number), proposals
 
     def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
-        """Queries of this source's kind with references and contents (B, N, C) from elsewhere."""
+        """Queries as this source makes them, but with the given references and contents (B, N, C)."""
         return State(content, ref=ref)
 
 

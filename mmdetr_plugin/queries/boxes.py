@@ -20,11 +20,11 @@ class LearnedBoxes(QuerySource):
     Args:
         num_queries: number of boxes.
         learned_content: learn a content for each box (DAB-Deformable DETR).
-        num_patterns: every box is used so many times, each time with another learned content added,
-            pattern after pattern: there are then num_patterns x num_queries queries. 0 = once.
-        fixed_xy: the centres are drawn evenly over the image and are not trained (DAB-DETR,
-            appendix). They stay entries of the trainable ``boxes``, as published, with a gradient
-            of zero; the optimizer must be told not to let ``queries.boxes`` decay.
+        num_patterns: number of learned contents that are added to every box in turn, pattern after
+            pattern: there are num_patterns x num_queries queries. 0 = no patterns, one query per box.
+        fixed_xy: the centres are drawn uniformly over the image and are not trained (DAB-DETR,
+            appendix). As published, they stay entries of the trainable ``boxes`` with a gradient of
+            zero, so the optimizer must not apply weight decay to ``queries.boxes``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Further queries for training that share everything with the detecting ones."""
+"""Additional queries for training that share all parameters with the detecting ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .base import Made, MakeProposals, QuerySource
 
 
 def build_source(cfg: Mapping[str, Any], number: int, slot: str, **shared: Any) -> QuerySource:
-    """The source ``cfg`` with ``number`` queries, one row of its parameters for each.
+    """The source ``cfg`` with ``number`` queries instead of its own number.
 
     Raises:
-        ValueError: ``cfg`` does not state its own number, or its queries are not row by row.
+        ValueError: ``cfg`` does not state its own number, or its queries are not separable.
     """
     if 'num_queries' not in cfg:
         raise ValueError(f"slot '{slot}' must state num_queries, got {sorted(cfg)}; add it")
@@ -29,17 +29,31 @@ def build_source(cfg: Mapping[str, Any], number: int, slot: str, **shared: Any) 
     source = build_slot(MODELS, args, slot, contract=QuerySource, **shared)
     if not source.separable:
         raise ValueError(
-            f"the queries of slot '{slot}' must stand row by row in its parameters, which those of "
-            f'{type(source).__name__} with patterns do not; use one pattern, or separate=True'
+            f"each query of slot '{slot}' must have its own row in the parameters, got "
+            f'{type(source).__name__} with patterns; use one pattern, or separate=True'
         )
     return source
+
+
+def check_alike(state: State, wrapper: str) -> None:
+    """Check that the queries are one detecting run in which all see each other.
+
+    Raises:
+        ValueError: another wrapper made branches of them, or a mask.
+    """
+    if state.branches or state.groups > 1 or state.self_mask is not None:
+        prefixes = [run.prefix for run in state.runs()]
+        raise ValueError(
+            f'{wrapper} needs queries that all detect and see each other, got branches with the '
+            f'prefixes {prefixes} or a mask; in model.branches, list {wrapper} first'
+        )
 
 
 @MODELS.register_module()
 class HybridQueries(QuerySource):
     """One-to-one queries and, when losses are computed, one-to-many queries (H-DETR, section 3.2).
 
-    Both come from one source, the one-to-many ones after the others; the two do not see each other.
+    Both come from one source, the one-to-many queries last. The two kinds do not attend to each other.
 
     Args:
         queries: config of the source, whose ``num_queries`` is that of the one-to-one queries.
@@ -69,6 +83,7 @@ class HybridQueries(QuerySource):
         if targets is None:
             return self.first(self.num_one, memory, head)
         state, proposals = self.queries(memory, head, targets)
+        check_alike(state, type(self).__name__)
         number = state.content.shape[1]
         if number <= self.num_one:
             raise ValueError(
@@ -99,14 +114,14 @@ class HybridQueries(QuerySource):
 class GroupQueries(QuerySource):
     """Several groups of queries when losses are computed, the first of which detects (Group DETR).
 
-    Every group is matched with all objects by itself. Groups do not see each other.
+    Every group is matched with all objects separately. Groups do not attend to each other.
 
     Args:
-        queries: config of a group.
+        queries: config of the source of one group.
         groups: number of groups.
-        separate: a source of its own for each group, as selection from the encoder needs, where each
-            group selects with its own proposals (LW-DETR); the head then has ``encoder=groups``.
-            False: one source with that many times the queries.
+        separate: give each group a source of its own. Selection from the encoder needs it: each group
+            then selects by its own proposals (LW-DETR), and the head must have ``encoder=groups``.
+            False: one source makes the queries of all groups.
     """
 
     def __init__(self, queries: Mapping, groups: int = 11, separate: bool = False) -> None:
@@ -133,6 +148,7 @@ class GroupQueries(QuerySource):
             return self.first(self.num_queries, memory, head)
         made = [source(memory, head, targets) for source in self.queries]
         state = made[0][0]
+        check_alike(state, type(self).__name__)
         for other, _ in made[1:]:
             state = join(state, other)
         proposals = [propose for _, propose in made if propose is not None]

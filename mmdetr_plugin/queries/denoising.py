@@ -1,4 +1,4 @@
-"""Denoising training: further queries that are noised objects (DN-DETR; DINO, section 3.3)."""
+"""Denoising training: additional queries that are noised objects (DN-DETR; DINO, section 3.3)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .noise import NoiseDraws, NoiseLayout, noised_centres, noised_corners
 class DenoisingQueries(QuerySource):
     """Queries of any source and, when losses are computed, noised objects before them.
 
-    A noised query has an embedding of its (perhaps replaced) label as content and its noised box as
-    reference; it is trained to predict the object it was made from, without a matching. Groups of
-    them do not see each other, and the queries of the source do not see them.
+    A noised query has an embedding of its (perhaps replaced) label as content and a noised box as
+    reference. It is trained to predict the object that it was made from, without a matching. Groups
+    of noised queries do not attend to each other, and the queries of the source attend to none.
 
     Args:
         queries: config of the source.
@@ -35,8 +35,8 @@ class DenoisingQueries(QuerySource):
         num_denoising: noised objects of an image (positives only), at least one group.
         label_noise: probability that a label is replaced by one of all classes.
         box_noise: share of a box's size by which it is changed.
-        contrastive: groups also have negatives, noised more, which are trained as background, and
-            noise moves corners in the place of centres and sides.
+        contrastive: groups also have negatives with more noise, which are trained as background; the
+            noise then moves the corners of boxes instead of centres and sides.
         unknown: a further row of the label embedding is added to the content of the source's queries,
             which have no label (DN-DETR).
         extra_row: the label embedding has a row more than there are classes, as ``unknown`` needs it;
@@ -44,10 +44,10 @@ class DenoisingQueries(QuerySource):
         indicator: the last channel of every content says whether the query is noised (DN-DETR).
         position_from_box: make the position of noised queries from the code of their boxes by a
             perceptron, for sources whose queries have a position that is not made from a reference.
-        train_padding: whether places without an object are trained as background (DINO).
+        train_padding: train places without an object as background (DINO).
         normalizer: what the losses are divided by, see :class:`~mmdetr_plugin.structures.Branch`:
             ``process`` in DN-DETR, ``detection`` in DINO.
-        eps: references are kept this far from 0 and 1.
+        eps: references are clamped to at least this distance from 0 and 1.
         prefix: what the names of the losses begin with.
     """
 
@@ -98,9 +98,9 @@ class DenoisingQueries(QuerySource):
         state = self._unlabelled(state)
         if targets is None:
             return state, proposals
-        # The same parameters get a gradient whatever the objects are, as DDP needs.
+        # DDP needs a gradient for the same parameters whatever the objects are.
         state = replace(state, content=state.content + 0 * self.labels.weight[0, 0])
-        layout = NoiseLayout(targets, self._number_of_groups(targets), self.contrastive)
+        layout = self.layout(targets)
         noised = self._noised(layout, self.draw(layout), memory, state)
         return self._joined(noised, state, layout), proposals
 
@@ -109,17 +109,20 @@ class DenoisingQueries(QuerySource):
         return self._unlabelled(state), proposals
 
     def draw(self, layout: NoiseLayout) -> NoiseDraws:
-        """The random numbers of a batch; apart from what is made of them, so that they can be given."""
+        """The random numbers of a batch. They are drawn in a method of their own, so that tests can
+        replace them."""
         batch = len(layout.targets.counts)
         return NoiseDraws.random(batch, layout.size, self.num_classes, layout.number.device)
 
-    def _number_of_groups(self, targets: Targets) -> int:
-        if self.groups is not None:
-            return self.groups
-        return max(self.num_denoising // max(*targets.counts, 1), 1)
+    def layout(self, targets: Targets) -> NoiseLayout:
+        """Which object each noised query copies."""
+        groups = self.groups
+        if groups is None:
+            groups = max(self.num_denoising // max(*targets.counts, 1), 1)
+        return NoiseLayout(targets, groups, self.contrastive)
 
     def _unlabelled(self, state: State) -> State:
-        """The source's queries with a content that says that nothing is known of their label."""
+        """The source's queries, with a content that marks their label as unknown."""
         content = state.content
         width = self.labels.embedding_dim + self.indicator
         if content.shape[-1] < width:  # a source that leaves the indicator out
@@ -129,7 +132,8 @@ class DenoisingQueries(QuerySource):
         return replace(state, content=content)
 
     def _noised(self, layout: NoiseLayout, draws: NoiseDraws, memory: Memory, like: State) -> State:
-        """The noised queries; a place without an object has content 0 and the middle of the image."""
+        """The noised queries; a place without an object has content 0 and the image's centre as its
+        reference."""
         targets = layout.targets
         boxes = layout.copies(targets.padded_boxes).to(memory.tokens.dtype)
         if self.contrastive:
@@ -147,8 +151,8 @@ class DenoisingQueries(QuerySource):
             state = replace(state, pos=self.position(code))
         if like.pos is not None and state.pos is None:
             raise ValueError(
-                'noised queries need a position as the queries of the source have one, got none; set '
-                'queries.position_from_box=True'
+                'noised queries must have a position where the queries of the source have one, got '
+                'none; set queries.position_from_box=True'
             )
         return replace(state, ref=self._as(like.ref, ref if state.ref is None else state.ref))
 
@@ -159,14 +163,14 @@ class DenoisingQueries(QuerySource):
             return None
         return ref.points() if like.dims == 2 else ref
 
-    def _joined(self, noised: State, state: State, layout: NoiseLayout) -> State:
-        joined = join(noised, state)
+    def branch(self, layout: NoiseLayout) -> Branch:
+        """How the noised queries are trained."""
         targets = layout.targets
         dropped = layout.copies(targets.is_present & ~targets.is_object)  # boxes without an area
         trained = ~dropped
         if not self.train_padding:
             trained = trained & layout.copies(targets.is_present)
-        branch = Branch(
+        return Branch(
             layout.size,
             self.prefix,
             pairs=layout.pairs(),
@@ -174,12 +178,16 @@ class DenoisingQueries(QuerySource):
             normalizer=self.normalizer,
             copies=layout.groups,
         )
+
+    def _joined(self, noised: State, state: State, layout: NoiseLayout) -> State:
+        branches = (self.branch(layout), *state.runs())
         mask = self._mask(layout.group, state)
-        return replace(joined, self_mask=mask, branches=(branch, *state.runs()))
+        return replace(join(noised, state), self_mask=mask, branches=branches)
 
     @staticmethod
     def _mask(group: Tensor, state: State) -> Tensor:
-        """(1, 1, N, N): groups see themselves and the detecting queries, which do not see them."""
+        """(1, 1, N, N): a group attends to itself and to the detecting queries; these attend to no
+        noised query."""
         number = state.content.shape[1]
         detecting = torch.zeros(number, dtype=torch.bool, device=group.device)
         start = 0

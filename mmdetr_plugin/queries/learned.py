@@ -21,8 +21,8 @@ class LearnedQueries(QuerySource):
 
     Args:
         learned_content: the embedding then holds (position, content) side by side.
-        reference: slot S5, a module (B, N, C) -> (B, N, 2 | 4) that makes the reference, in logit
-            space, from the position; None = no reference.
+        reference: a module (B, N, C) -> (B, N, 2 | 4) that computes the reference, in logit space,
+            from the position; None = no reference.
         at: ``attention`` adds the position in every attention of the decoder; ``input`` once, to
             the content (DETR, table 3).
     """

@@ -1,4 +1,4 @@
-"""Which object every denoising query copies, and what random numbers make of it."""
+"""Which object every denoising query copies, and how random numbers change the copy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..structures import Pairs, Targets
 class NoiseLayout:
     """Denoising queries of a batch: group after group, in each the positives, then the negatives.
 
-    A part of a group has as many places as the fullest image has objects; images with fewer objects
-    leave the last places of every part empty (padding).
+    Each part of a group (positives, negatives) has as many places as the fullest image has objects; in
+    images with fewer objects, the last places of every part are padding.
 
     Attributes:
         targets: the objects.
@@ -59,7 +59,7 @@ class NoiseLayout:
         return self.number % max(2 * self.slots, 1) >= self.slots
 
     def copies(self, padded: Tensor) -> Tensor:
-        """Rows of (B, T, ...), one for each object, at the object of every query: (B, N, ...)."""
+        """For each query, the row of its object: (B, T, ...) -> (B, N, ...)."""
         return padded.index_select(1, self.number % max(self.slots, 1))
 
     def pairs(self) -> Pairs:
@@ -77,11 +77,11 @@ class NoiseLayout:
 
 @dataclass(frozen=True)
 class NoiseDraws:
-    """The random numbers of a batch of N denoising queries an image, all uniform.
+    """The random numbers, all uniform, of a batch with N denoising queries per image.
 
     Attributes:
-        label: (B, N) in [0, 1); small numbers replace the label.
-        new_label: (B, N), the classes that replace it.
+        label: (B, N) in [0, 1); the label is replaced where it is below the noise rate.
+        new_label: (B, N), the class that replaces it.
         sign: (B, N, 4), 0 or 1.
         box: (B, N, 4) in [0, 1).
     """

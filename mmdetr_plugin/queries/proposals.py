@@ -25,14 +25,14 @@ class EncoderProposals(QuerySource):
     """The best ``num_queries`` memory tokens, their boxes as references.
 
     Args:
-        base_size: width and height of the anchor of a token of level 0, doubled from level to level.
-        score: what makes a token good. ``objectness``: class column 0, which all objects train;
-            ``best_class``: the largest of all classes (DINO).
+        base_size: width and height of the anchor of a token of level 0; they double at every level.
+        score: how tokens are ranked. ``objectness``: by class column 0, which objects of every class
+            train; ``best_class``: by the largest logit of all classes (DINO).
         content: where the content of a query comes from. ``proposal``: a projection of the code of
             its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4);
-            ``token``: a projection of the token, which gets no gradient (DDQ).
-        position_from_box: make the query position by a projection of the code of the box; False
-            leaves it to ``decoder.query_position``.
+            ``token``: a projection of the token, without a gradient to it (DDQ).
+        position_from_box: compute the query position by a projection of the code of the box; False:
+            ``decoder.query_position`` does it.
         selected_only: train the selected proposals (DINO); else those of all tokens.
         group: number of the group of queries, for heads with several pairs for proposals.
         iou_threshold: of two proposals whose boxes overlap more than this, only the better one is
@@ -130,9 +130,9 @@ class EncoderProposals(QuerySource):
         return self._queries(ref, memory), propose
 
     def anchors(self, memory: Memory) -> tuple[LogitReference, Tensor]:
-        """A box for each of the S tokens, inf if unusable, and which tokens (B, S, 1) are usable.
+        """The anchor of each of the S tokens, infinite if unusable, and which are usable (B, S, 1).
 
-        A token is usable if it is not padding and no coordinate of its anchor is near 0 or 1.
+        A token is usable if it is not padding and all coordinates of its anchor are in 0.01..0.99.
         """
         centres = memory.places()
         sizes = torch.cat(

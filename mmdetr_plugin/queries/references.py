@@ -1,4 +1,4 @@
-"""Reference points of learned queries (slot S5), the three of Conditional DETR, section 3.5."""
+"""Reference points of learned queries: the three kinds of Conditional DETR, section 3.5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LearnedReference(nn.Module):
         self.points = nn.Parameter(torch.randn(num_queries, 2))
 
     def forward(self, pos: Tensor) -> Tensor:
-        """(B, N, C), of which only B and N count -> (B, N, 2)."""
+        """(B, N, C), of which only the shape matters -> (B, N, 2)."""
         return self.points[: pos.shape[1]].expand(len(pos), -1, -1)
 
     def rows(self) -> dict[str, Rows]:

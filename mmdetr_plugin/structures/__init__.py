@@ -1,11 +1,11 @@
 """The values that travel through every variant.
 
-``Memory`` is the image side, ``State`` the query side, ``Outputs`` what the model predicts and
-``Targets`` what it should have predicted. All are immutable: a step returns a changed copy made with
-:func:`dataclasses.replace`.
+``Memory`` is the image side and ``State`` the query side; ``Outputs`` are the predictions and
+``Targets`` the objects that the model should find. All are immutable: a step returns a changed copy,
+made with :func:`dataclasses.replace`.
 
-Boxes without a word on their frame are (cx, cy, w, h) in 0..1 of the unpadded image; other frames
-are named: ``boxes_xyxy``, ``pixel_boxes``, ``box_logits``.
+Where nothing else is said, boxes are (cx, cy, w, h) in 0..1 of the unpadded image. Names state any
+other frame: ``boxes_xyxy``, ``pixel_boxes``, ``box_logits``.
 """
 
 from .memory import Memory, Size, map_size

@@ -49,9 +49,11 @@ class Memory:
     def key_mask(self) -> Tensor | None:
         """(B, 1, 1, S) bool, True = attend; None where there is no padding to exclude.
 
-        Made once, for all layers; attention broadcasts it.
+        It is computed once for all layers; attention broadcasts it.
         """
-        if torch.compiler.is_compiling():  # takes no lock, and makes one of equal masks by itself
+        if (
+            torch.compiler.is_compiling()
+        ):  # a cached property takes a lock; the compiler shares equal masks
             return ~self.mask[:, None, None, :] if self.padded else None
         return self._key_mask
 

@@ -1,4 +1,4 @@
-"""What the model predicts."""
+"""The predictions of the model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .state import Branch
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one decoder layer, or the encoder, predicts for N queries or tokens.
+    """Predictions of one decoder layer for N queries, or of the encoder for N tokens.
 
     Attributes:
         logits: (B, N, K).
         boxes: (B, N, 4), cxcywh in 0..1 of the unpadded image.
-        hidden: (B, N, C), the content from which they were read.
-        extra: further tensors (B, N, ...) for losses that know their names.
-        name: of a prediction that is not the layer's own; its losses begin with it.
+        hidden: (B, N, C), the content that the head read.
+        extra: further tensors (B, N, ...), by the names under which losses ask for them.
+        name: '' for the layer's own prediction. The losses of any other begin with its name.
         kept: (B, N) bool, False for queries that are neither matched nor trained nor detections
             (see :class:`~mmdetr_plugin.heads.DistinctHead`); None = all are kept.
     """
@@ -43,11 +43,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the encoder proposes.
+    """Proposals of the encoder.
 
     Attributes:
-        prediction: of every token, or of the selected ones.
-        class_agnostic: whether class column 0 says "an object" and the other columns mean nothing.
+        prediction: for every token, or for the selected ones.
+        class_agnostic: whether class column 0 means "an object" and the other columns are unused.
         groups: number of equal parts that are matched separately.
         branch: the run of queries that the proposals are for; None = the detecting one.
         others: further proposals, for other runs of queries.
@@ -61,7 +61,7 @@ class Proposals:
 
 
 class Masks:
-    """Masks of the queries, computed for those that are asked for."""
+    """Masks of the queries, computed on demand for some or all of them."""
 
     @abstractmethod
     def select(self, index: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ class Masks:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Everything that a forward pass gives.
+    """The result of a forward pass.
 
     Attributes:
-        layers: the predictions of the decoder's layers, in their order, of all queries.
+        layers: the predictions of the decoder's layers for all queries, first layer first.
         others: further predictions of layers (see ``Prediction.name``).
-        proposals: the encoder's, where it makes them.
-        masks: of all queries, where there is a mask head.
-        branches: the runs of which the queries consist.
+        proposals: of the encoder, if it makes some.
+        masks: of all queries, if there is a mask head.
+        branches: see :class:`State`.
     """
 
     layers: tuple[Prediction, ...]
@@ -96,7 +96,8 @@ class Outputs:
 
     @property
     def detecting(self) -> slice:
-        """The queries whose predictions are the result of the model."""
+        """The queries whose predictions are the result of the model: the first group of the branch
+        with the prefix ''."""
         start = 0
         for branch in self.runs():
             if not branch.prefix:
@@ -141,7 +142,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class DenseMasks(Masks):
-    """Masks that are there already: (B, N, h, w) logits."""
+    """Masks that are already computed: (B, N, h, w) logits."""
 
     logits: Tensor
 

@@ -19,7 +19,7 @@ SomeReference = TypeVar('SomeReference', bound='Reference')
 
 @dataclass(frozen=True)
 class Reference:
-    """Points or boxes that only their class knows how to read.
+    """Points or boxes; each subclass defines the space of its coordinates.
 
     Attributes:
         values: (B, N, 2 | 4), a point (x, y) or a box (cx, cy, w, h).
@@ -38,10 +38,10 @@ class Reference:
 
     @abstractmethod
     def moved(self, delta: Tensor, eps: float | None = None) -> Reference:
-        """The boxes that a box head's output ``delta`` (B, N, 4) makes of the reference.
+        """The boxes that result when a box head's output ``delta`` (B, N, 4) moves the reference.
 
         Args:
-            eps: coordinates are first kept this far from 0 and 1; None = as they are.
+            eps: coordinates are first clamped to at least this distance from 0 and 1; None = no clamp.
         """
 
     def map(self: SomeReference, change: Callable[[Tensor], Tensor]) -> SomeReference:

@@ -1,9 +1,9 @@
-"""The query side: object queries between two layers, and the runs of which they consist."""
+"""The query side: object queries between two layers, and the branches they are divided into."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,19 +30,20 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Branch:
-    """A run of queries that is matched and trained by itself.
+    """Consecutive queries that are matched and trained separately from the others.
 
     Attributes:
-        size: number of queries of the run.
-        prefix: what the names of its losses begin with; '' is the detecting run, whose predictions
-            alone are the result of the model.
+        size: number of queries.
+        prefix: what the names of its losses begin with; '' is the detecting branch: only its
+            predictions are the result of the model.
         targets: objects that it is trained with; None = those of the batch.
-        pairs: its pairs of queries and objects; None = they are matched.
+        pairs: its pairs of queries and objects, where they are known; None = matching finds them.
         groups: number of equal parts that are matched separately, each with every object.
-        trained: (B, size), False where a query has no losses; None = every query has.
+        trained: (B, size), False for queries without losses; None = all queries have losses.
         normalizer: what its losses are divided by. ``objects``: the objects of the branch, copies
             included, averaged over processes and at least 1. ``detection``: the number for the
-            detecting queries times ``copies``. ``process``: its pairs in this process.
+            detecting queries times ``copies``. ``process``: its pairs in this process. Objects and
+            pairs without losses do not count.
         copies: how often each object stands in ``pairs``.
         weight: of its losses.
     """
@@ -68,8 +69,8 @@ class State:
         ref: reference points or boxes of the N queries, or None.
         spatial: (B, N, C) code of the reference that cross-attention compares with the position
             codes of the memory (Conditional DETR, section 3.3); codes of x and y side by side, (B,
-            N, 2 C), for row-column attention; a function of the content where that is read as it
-            enters cross-attention; or None.
+            N, 2 C), for row-column attention; a function that computes the code from the content
+            that enters cross-attention; or None.
         points: (B, N, L, 2 | 4) places to sample at, in the unit square of every padded level.
             Given for memory tokens; deformable attention derives those of object queries from
             ``ref``.
@@ -77,8 +78,8 @@ class State:
         memory_mask: bool, broadcastable to (B, heads, N, S), True = attend; None = to every token
             that is not padding.
         groups: number of equal groups of queries that do not attend to each other.
-        branches: the runs of which the queries consist, in their order; () = one detecting run.
-        carry: (B, N, ...) tensors that an op keeps from one call to a later one.
+        branches: the branches that the queries are divided into, in order; () = one detecting branch.
+        carry: (B, N, ...) tensors that an op keeps for a later call.
     """
 
     content: Tensor
@@ -111,7 +112,7 @@ class State:
         return replace(self, **changed, carry=carry)
 
     def first(self, number: int) -> State:
-        """The first ``number`` queries, as one detecting run."""
+        """The first ``number`` queries, as one detecting branch."""
         if number == self.content.shape[1] and not self.branches and self.groups == 1:
             return self
         mask = self.self_mask
@@ -126,7 +127,7 @@ class State:
         return replace(state, groups=1, branches=())
 
     def attended(self) -> Tensor | None:
-        """``self_mask`` with the groups in it, or None if every query attends to every other."""
+        """``self_mask`` combined with the groups; None if every query attends to every other."""
         if self.groups == 1:
             return self.self_mask
         number = torch.arange(self.content.shape[1], device=self.content.device)
@@ -139,31 +140,53 @@ PER_QUERY = ('content', 'pos', 'ref', 'spatial', 'points')
 
 
 def _apply(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """``change`` of a tensor or of the values of a reference; anything else is left as it is."""
+    """``change`` applied to a tensor or to the values of a reference; other values are unchanged."""
     if isinstance(value, Tensor):
         return change(value)
     return value.map(change) if isinstance(value, Reference) else value
 
 
 def join(before: State, after: State) -> State:
-    """The queries of both, in this order; masks and branches are left to the caller.
+    """The queries of both, in this order; ``self_mask`` and branches are left to the caller.
+
+    Where one of them restricts what it reads of the memory, the other reads all of it.
 
     Raises:
-        ValueError: one of them has what the other lacks, or references of other kinds.
+        ValueError: one of them has an entry that the other lacks, or their references differ in kind.
     """
-    joined = {}
-    for name in (f.name for f in fields(State) if f.name in PER_QUERY):
-        one, other = getattr(before, name), getattr(after, name)
-        if one is None and other is None:
-            continue
-        if type(one) is not type(other) or callable(one):
-            kinds = [type(x).__name__ for x in (one, other)]
-            raise ValueError(
-                f'queries that are joined must agree in State.{name}, got {kinds[0]} and {kinds[1]}; '
-                'see DenoisingQueries, or override QuerySource.place'
-            )
-        joined[name] = _cat(one, other)
-    return State(**joined)
+    joined = {
+        name: _join(f'State.{name}', getattr(before, name), getattr(after, name))
+        for name in PER_QUERY
+    }
+    carry = {
+        name: _join(f'State.carry[{name!r}]', before.carry.get(name), after.carry.get(name))
+        for name in {**before.carry, **after.carry}
+    }
+    return State(**joined, memory_mask=_join_memory_masks(before, after), carry=carry)
+
+
+def _join(what: str, one: Any, other: Any) -> Any:
+    if one is None and other is None:
+        return None
+    if type(one) is not type(other) or not isinstance(one, (Tensor, Reference)):
+        raise ValueError(
+            f'queries that are joined must agree in {what}, got {type(one).__name__} and '
+            f'{type(other).__name__}; see DenoisingQueries, or override QuerySource.place'
+        )
+    return _cat(one, other)
+
+
+def _join_memory_masks(before: State, after: State) -> Tensor | None:
+    given = [mask for mask in (before.memory_mask, after.memory_mask) if mask is not None]
+    if not given:
+        return None
+    parts = []
+    for state in (before, after):
+        mask = given[0].new_ones(()) if state.memory_mask is None else state.memory_mask
+        number = state.content.shape[1]
+        shape = torch.broadcast_shapes(*(x.shape[:2] for x in given))
+        parts.append(mask.expand(*shape, number, given[0].shape[-1]))
+    return torch.cat(parts, 2)
 
 
 def _cat(one: Any, other: Any) -> Any:

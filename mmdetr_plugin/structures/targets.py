@@ -23,12 +23,12 @@ PADDING, USABLE, DEGENERATE, BAD_LABEL = range(4)
 class Targets:
     """Objects of B images: labels (n_b,) and boxes (n_b, 4), cxcywh in 0..1 of the unpadded image.
 
-    Nothing here waits for the device. What the host must know (which boxes have no area, which
-    labels are out of range) is in ``status``, which the assigner copies together with its costs.
+    Nothing here waits for the device. The host must know which boxes have no area and which labels
+    are out of range: ``status`` says so, and the assigner copies it together with its costs.
 
-    ``masks`` has for each image what its ``gt_instances.masks`` is, or None; ``canvas`` is the
-    (height, width) of the padded batch. Only the mask losses read them. ``copies`` says how often
-    each object stands in the list of its image; () = once.
+    ``masks`` holds the ``gt_instances.masks`` of each image, or None; ``canvas`` is the (height,
+    width) of the padded batch. Only the mask losses read them. ``copies`` says how
+    often each object stands in the list of its image; () = once.
     """
 
     labels: tuple[Tensor, ...]
@@ -51,8 +51,8 @@ class Targets:
         """Read ``gt_instances`` (boxes xyxy in pixels) and ``img_shape`` (h, w), without padding.
 
         Raises:
-            ValueError: a label outside [0, num_classes); now if the labels are on the host,
-                otherwise once the assigner has them there.
+            ValueError: a label outside [0, num_classes). Labels on a GPU are checked later, when the
+                assigner has copied them to the host.
         """
         instances = [sample.gt_instances for sample in data_samples]
         labels = tuple(instance.labels for instance in instances)
@@ -117,7 +117,7 @@ class Targets:
             )
 
     def class_agnostic(self) -> Targets:
-        """The same objects, all of class 0: what two-stage proposals are trained on."""
+        """The same objects, all of class 0, to train two-stage proposals."""
         return replace(self, labels=tuple(torch.zeros_like(labels) for labels in self.labels))
 
     @cached_property
@@ -146,7 +146,7 @@ class Targets:
         )
 
     def tile(self, groups: int) -> Targets:
-        """Every image ``groups`` times in a row: one for each of its groups of queries."""
+        """Every image ``groups`` times in a row, once for each of its groups of queries."""
         if groups == 1:
             return self
         copies = {

@@ -1,4 +1,4 @@
-"""What tests, benchmarks and tools share; a training or a detection needs none of it."""
+"""Shared by tests, benchmarks and tools; neither training nor detection needs it."""
 
 from ..engine.project import config_path, project_root
 from .comparison import check

@@ -1,4 +1,4 @@
-"""Deformable attention by its definition, and how far the backend that runs here is from it."""
+"""Compares the deformable attention that runs on this machine with a plain implementation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..ops.deformable import Shapes
 
 SHAPES: Shapes = ((7, 9), (4, 5), (1, 3))
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-"""Largest differences, in shares of the largest value, that rounding explains."""
+"""Largest differences, relative to the largest value, that rounding explains."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The backend that ran, and its differences in shares of the largest value of the definition."""
+    """The backend that ran, and its largest differences relative to the largest value."""
 
     backend: str
     forward: float
@@ -34,7 +34,7 @@ class Comparison:
 
 
 def naive(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """The definition, one sample after the other: bilinear reading, zero outside the map."""
+    """The definition, in loops over samples: bilinear interpolation, zero outside the map."""
     batch, _, heads, width = value.shape
     queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
     starts = [0, *itertools.accumulate(h * w for h, w in shapes)]
@@ -57,7 +57,7 @@ def naive(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> 
 
 
 def compare(device: torch.device, dtype: torch.dtype) -> Comparison:
-    """Run what a model would run, on values and weights of ``dtype``, some points off the maps."""
+    """Run the backend that a model would run, with values of ``dtype`` and some points off the maps."""
     generator = torch.Generator().manual_seed(0)
     size = sum(h * w for h, w in SHAPES)
     value = torch.randn(2, size, 2, 8, generator=generator).to(dtype)
@@ -68,23 +68,23 @@ def compare(device: torch.device, dtype: torch.dtype) -> Comparison:
     used: list[str] = []
     with mock.patch.dict(deformable.BACKENDS, _recorded(used)):
         got = _gradients(deformable.deformable_attention, [x.to(device) for x in inputs], direction)
-    exact = _gradients(naive, [x.double() for x in inputs], direction)
+    expected = _gradients(naive, [x.double() for x in inputs], direction)
     forward, *backward = (
-        float((a.double().cpu() - b).abs().max() / b.abs().max()) for a, b in zip(got, exact)
+        float((a.double().cpu() - b).abs().max() / b.abs().max()) for a, b in zip(got, expected)
     )
-    # A maximum of numbers would not let NaN through.
+    # Python's max() would drop a NaN.
     return Comparison(used[0], forward, torch.tensor(backward).max().item(), LIMITS[dtype])
 
 
 def _gradients(sample: Callable, inputs: list[Tensor], direction: Tensor) -> list[Tensor]:
-    """Output, and the gradients of its projection on ``direction``."""
+    """The output, and the gradients of its scalar product with ``direction``."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     out = sample(leaves[0], SHAPES, *leaves[1:])
     return [out.detach(), *torch.autograd.grad(out, leaves, direction.to(out))]
 
 
 def _recorded(used: list[str]) -> dict[str, Callable]:
-    """The backends; each notes its name when it is called."""
+    """The backends, wrapped so that each appends its name to ``used`` when it is called."""
 
     def note(name: str, sample: Callable) -> Callable:
         def call(*args: object) -> Tensor:

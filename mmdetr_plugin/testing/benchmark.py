@@ -1,11 +1,11 @@
-"""Ours and a peer in turn, in one process, on the same weights and inputs.
+"""Compares ours and a peer in one process, on the same weights and inputs.
 
-Every script of `tools/benchmarks` describes its cases and hands them to a :class:`Contest`, which
-checks that the results agree, takes the times in alternating order and prints one table.
+Every script of `tools/benchmarks` describes its cases and passes them to a :class:`Contest`, which
+checks that the results agree, measures times in alternating order and prints one table.
 
-Peak memory is what a run adds to what was allocated before it, so weights are not counted and
-gradients are: on a GPU by torch.cuda.max_memory_allocated, on the CPU by the allocations that
-torch.profiler records (torch's own; what a library takes for itself is not seen).
+Peak memory is the memory that a run adds to what was allocated before, so it includes gradients but not
+weights. On a GPU it is read from torch.cuda.max_memory_allocated, on the CPU from the allocations that
+torch.profiler records; memory that other libraries allocate there is not seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # its messages stand between the rows
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # its messages would appear between the rows
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,12 @@ Result = Mapping[str, Tensor]
 Run = Callable[[], Result]
 
 OUTPUTS, GRADIENTS = 1e-4, 1e-3
-"""Largest difference allowed in single precision: of an output divided by its largest entry where
-that is above 1 (a loss of 300); of all gradients together the norm, divided by theirs."""
+"""Largest differences allowed in single precision. Outputs: the largest difference, divided by the
+largest entry if that is above 1, such as a loss of 300. Gradients: the norm of the difference of all of
+them together, divided by the norm of the peer's."""
 SINGLE_GRADIENT = 1e-2
-"""The same of one parameter's: rounding moves a few sampling points over the border of a cell, where
-the gradient of bilinear interpolation jumps."""
+"""The same for the gradient of one parameter. It is larger because rounding moves a few sampling points
+over the border of a cell, where the gradient of bilinear interpolation jumps."""
 ALL = 'grad of all'
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 PACKAGES = (
@@ -56,7 +57,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Row:
-    """Who did what in which time; ``ratio`` is the peer's median over this one's."""
+    """A row of the table; ``ratio`` is the peer's median time divided by this one's."""
 
     case: str
     who: str
@@ -153,17 +154,17 @@ class Contest:
         tolerance: float | None = OUTPUTS,
         memory: bool = True,
     ) -> None:
-        """Time runs that do the same; the first is the peer.
+        """Time runs that compute the same; the first is the peer.
 
         Args:
-            case: what stands in the table.
-            runs: by name; each returns tensors by name, those of gradients begin with ``grad``.
-            check: runs to compare in the place of the timed ones, where those may differ (dropout).
-            tolerance: of outputs; None prints their difference, but allows any (half precision).
-            memory: False where it is not torch's, and so cannot be seen.
+            case: name in the table.
+            runs: functions by name, returning tensors by name; names of gradients begin with ``grad``.
+            check: runs to compare instead of the timed ones, where dropout makes those differ.
+            tolerance: largest difference of outputs. None allows any (half precision); it is printed.
+            memory: False if the memory is not allocated by torch and so cannot be measured.
 
         Raises:
-            ValueError: the results differ by more.
+            ValueError: the results differ by more than allowed.
         """
         differences = agreement(case, check or runs, tolerance)
         peaks = {who: self._peak(run) if memory else None for who, run in runs.items()}
@@ -183,7 +184,7 @@ class Contest:
             print(*self.rows[-1].cells(), sep='  ', file=sys.stderr, flush=True)
 
     def finish(self) -> None:
-        """Print the table; write the file that was asked for."""
+        """Print the table and write the file of ``--json``."""
         print(f'{self.machine}\n')
         print(table([HEADER, *(row.cells() for row in self.rows)]), end='')
         if self.args.json:
@@ -232,10 +233,11 @@ def cpu_peak(run: Run) -> int:
 
 
 def agreement(case: str, runs: Mapping[str, Run], tolerance: float | None) -> dict[str, float]:
-    """Largest difference of each from the first.
+    """Largest difference of each run from the first.
 
     Raises:
-        ValueError: it is above ``tolerance``, of gradients above GRADIENTS; None allows any.
+        ValueError: an output differs by more than ``tolerance`` (None allows any difference), or a
+            gradient by more than its own limit.
     """
     results = {who: {k: v.detach().clone() for k, v in run().items()} for who, run in runs.items()}
     (peer, expected), *others = results.items()
@@ -244,7 +246,7 @@ def agreement(case: str, runs: Mapping[str, Run], tolerance: float | None) -> di
         if got.keys() != expected.keys():
             raise ValueError(
                 f'{case}: {who} and {peer} must return the same names, got '
-                f'{sorted(got.keys() ^ expected.keys())} in one of them alone; compare the same things'
+                f'{sorted(got.keys() ^ expected.keys())} in only one of them; compare equal things'
             )
         differences = _differences(got, expected)
         for name, difference in differences.items():
@@ -260,7 +262,7 @@ def agreement(case: str, runs: Mapping[str, Run], tolerance: float | None) -> di
 
 
 def _differences(got: Result, expected: Result) -> dict[str, float]:
-    """By name; those of gradients once more together, as ALL."""
+    """Differences by name, and that of all gradients together under the name ALL."""
     changes = {name: got[name].double() - value.double() for name, value in expected.items()}
     grads = {k: float(v.double().norm()) for k, v in expected.items() if k.startswith('grad')}
     total = math.hypot(*grads.values())
@@ -299,7 +301,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 @contextmanager
 def without_dropout(*models: nn.Module) -> Iterator[None]:
-    """While open, nothing is dropped: results of a training step can be compared."""
+    """While active, nothing is dropped, so that results of training steps can be compared."""
     parts = [m for model in models for m in model.modules() if hasattr(m, 'dropout')]
     numbers: list[tuple[nn.Module, str, float]]
     numbers = [(m, 'dropout', m.dropout) for m in parts if isinstance(m.dropout, float)]

@@ -16,7 +16,7 @@ from ..registry import MODELS
 
 @dataclass(frozen=True)
 class Count:
-    """Trainable parameters, and multiply-accumulates of one image in all and by part."""
+    """Trainable parameters, and multiply-accumulates of one image: the total, and of each part."""
 
     parameters: int
     macs: int
@@ -24,7 +24,7 @@ class Count:
 
 
 def count(path: str | Path, height: int, width: int, num_classes: int | None = None) -> Count:
-    """Count a config, by shapes alone where every operator has them, else by running it."""
+    """Count a config: on shapes alone if every operator supports that, else by running the model."""
     cfg = Config.fromfile(path)
     cfg.model.backbone.init_cfg = None
     if num_classes is not None:

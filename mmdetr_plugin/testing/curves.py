@@ -1,4 +1,4 @@
-"""Learning curves of several runs in one file, complete after every evaluation."""
+"""Learning curves of several runs in one file, which is written after every evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Curves:
 
     Args:
         path: the JSON file; its content is read if it exists.
-        settings: what all its curves have in common.
+        settings: those of all curves in the file.
 
     Raises:
         ValueError: the file was made with other settings.
@@ -62,7 +62,7 @@ class Curves:
 
 
 class Record(Hook):
-    """Gives each evaluation to ``save``; stops before an epoch that would end after ``deadline``.
+    """Passes each evaluation to ``save``; stops before an epoch that would end after ``deadline``.
 
     Args:
         save: called with a point after every validation.

@@ -14,17 +14,17 @@ from .variants import small
 
 @dataclass(frozen=True)
 class DigitsTraining:
-    """What a training on the digits set is, whichever variant learns.
+    """Settings of a training on the digits set that are equal for all variants.
 
     Attributes:
         data: folder of the digits set.
-        work_dir: a folder with the name of the variant is made in it.
+        work_dir: folder that gets a subfolder with the name of the variant.
         epochs, interval: length, and epochs between evaluations.
         images: training images per epoch.
         size: side of the pictures in pixels.
         lr: learning rate of the transformer.
         workers: loading processes; None = as in the demo.
-        backbone: weights that every variant starts from and keeps; None = from scratch.
+        backbone: frozen weights of the backbone of every variant; None = trained from scratch.
     """
 
     data: Path
@@ -67,7 +67,7 @@ class DigitsTraining:
 
 
 def resize(pipeline: Sequence[ConfigDict], size: int) -> None:
-    """Pictures of ``size`` pixels; the smallest box that is kept shrinks with them."""
+    """Resize images to ``size`` pixels, and the smallest box that is kept in proportion."""
     for step in pipeline:
         if step['type'] == 'Resize':
             before, step['scale'] = step['scale'][0], (size, size)
@@ -76,7 +76,7 @@ def resize(pipeline: Sequence[ConfigDict], size: int) -> None:
 
 
 def start_from(model: ConfigDict, path: Path) -> None:
-    """Begin with those weights and keep them; a single map is then read at stride 8."""
+    """Load these weights into the backbone and freeze it; a single map is then read at stride 8."""
     backbone, reader = model.backbone, model.decoder.layer.cross_attn
     backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=str(path))
     backbone.update(frozen_stages=backbone.num_stages, norm_eval=True)

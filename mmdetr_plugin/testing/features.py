@@ -1,4 +1,4 @@
-"""Feature maps of one's own in the place of those that backbone and neck would compute."""
+"""Given feature maps instead of those that backbone and neck compute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..detector import DETR
 def given_features(
     model: DETR, maps: Sequence[Tensor], unread: Sequence[Tensor] = ()
 ) -> Iterator[None]:
-    """While open, ``model`` runs neither backbone nor neck; of the images only the size counts.
+    """While active, ``model`` runs neither backbone nor neck; only the size of the images matters.
 
     Args:
         maps: (B, C, h, w) per level, as the neck gives them.

@@ -15,7 +15,7 @@ from ..detector import DETR
 Size = tuple[int, int]
 NUM_CLASSES = 80
 PRECISIONS = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-"""What autocast is asked for."""
+"""The dtype of autocast; None = no autocast."""
 
 
 def images(batch: int, size: Size, device: str) -> Tensor:
@@ -27,7 +27,7 @@ def images(batch: int, size: Size, device: str) -> Tensor:
 def samples(
     batch: int, size: Size, objects: int, device: str | torch.device
 ) -> list[DetDataSample]:
-    """Images of (height, width) ``size`` with as many objects each, of up to half its extent."""
+    """Samples of images of (height, width) ``size`` with objects of up to half its extent."""
     generator = torch.Generator().manual_seed(1)
     height, width = size
     out = []
@@ -44,7 +44,7 @@ def samples(
 
 
 def add_small(options: argparse.ArgumentParser) -> None:
-    """What tests of the scripts that run whole models need."""
+    """Add the option ``--small``, by which tests run the scripts quickly."""
     options.add_argument('--small', action='store_true', help='thin and shallow models: a test')
 
 

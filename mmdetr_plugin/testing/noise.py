@@ -1,4 +1,4 @@
-"""Random numbers of an official run in the place of our own."""
+"""Random numbers of an official run instead of our own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..queries.noise import NoiseDraws, NoiseLayout
 
 @contextmanager
 def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None]:
-    """While open, the denoising queries of ``model`` use given random numbers.
+    """While active, the denoising queries of ``model`` use given random numbers.
 
     Args:
         dn: arrays of a parity case, by their names after ``dn/``. DN-DETR and DINO draw flat arrays

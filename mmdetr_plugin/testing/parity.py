@@ -1,4 +1,4 @@
-"""What a parity case is and how our model is run on it."""
+"""Parity cases, and how our model is run on them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TERMS = {
 
 
 class BranchNames(NamedTuple):
-    """What the cases call the arrays of a branch of queries; {} in a suffix is that of the layer."""
+    """The cases' names for the arrays of a branch of queries; {} in a suffix is that of the layer."""
 
     pred: str
     aux: str
@@ -89,14 +89,14 @@ class Case:
             FileNotFoundError: there is neither; the project's copy is in its checkout only.
         """
         name = 'reference_tensors.py'
-        beside = self.folder.resolve().parents[1] / name
+        above = self.folder.resolve().parents[1] / name
         own = project_root() / 'tests' / 'parity' / name
-        for path in (beside, own):
+        for path in (above, own):
             if path.is_file():
                 return _load(path)
         raise FileNotFoundError(
-            f'{name} must be two folders above the case ({beside}) or in the checkout ({own}), got '
-            f'neither; copy it from tests/parity of the repository to {beside}'
+            f'{name} must be two folders above the case ({above}) or in the checkout ({own}), got '
+            f'neither; copy it from tests/parity of the repository to {above}'
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -164,14 +164,14 @@ def box_masks(boxes: np.ndarray, height: int, width: int) -> BitmapMasks:
 
 @dataclass(frozen=True)
 class Run:
-    """What a model made of a batch on its way to outputs.
+    """Outputs and intermediate values of a forward pass.
 
     Attributes:
-        outputs: of the forward pass; in a loss case with the queries that only serve training.
-        losses: in a loss case, not differentiated yet.
+        outputs: predictions; in a loss case including those of queries that only serve training.
+        losses: in a loss case, before the backward pass.
         targets: in a loss case.
-        embedded, memory: what the encoder read and what it gave.
-        state: of the queries before the decoder.
+        embedded, memory: input and output of the encoder.
+        state: the queries before the decoder.
     """
 
     outputs: Outputs
@@ -213,7 +213,7 @@ def run_model(model: DETR, batch: Tensor, samples: list[DetDataSample], loss: bo
 
 
 def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
-    """Ours under the golden names: predictions of all branches, proposals, statistics of memories."""
+    """Our arrays by golden names: predictions of all branches, proposals, statistics of memories."""
     strides = case.spec['strides']
     arrays: dict[str, Tensor] = {}
     start = 0
@@ -373,7 +373,7 @@ def _split(prefix: str) -> tuple[str, str]:
 
 
 def golden_terms(key: str) -> list[str]:
-    """What the cases may call one of our losses: their authors spell suffixes differently."""
+    """The names that cases may use for one of our losses; official codes spell suffixes differently."""
     if 'loss' not in key:
         return [key]
     term = _term(key)
@@ -384,7 +384,8 @@ def golden_terms(key: str) -> list[str]:
 
 
 def golden_matches(prefix: str) -> list[str]:
-    """What the cases may call the matches of losses with this prefix; '{}' is side, then image."""
+    """The names that cases may use for the matches of losses with this prefix; the placeholders are
+    the side (src, tgt) and the image."""
     layer, branch = _split(prefix)
     aux = [f'aux{layer}_match', f'match_aux{layer}'] if layer else ['match']
     return [f'{BRANCHES[branch].match}{name}_{{}}_{{}}' for name in aux]

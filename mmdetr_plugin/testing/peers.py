@@ -51,7 +51,7 @@ HF: dict[str, tuple[str, dict[str, Any]]] = {
 """Our configs, and the models of transformers with what differs from their default configs."""
 
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
-"""Matrices whose rows are used as they are."""
+"""Matrices whose rows are used directly, not multiplied with."""
 
 SMALL = ModelSize(
     depths=(2, 3),

@@ -1,7 +1,7 @@
 """The backbone that all variants of the convergence benchmark start from.
 
 The papers' models start from ImageNet weights. Here the small backbone learns to name cut-out digits
-of the training images, minutes on a CPU, and is then kept as it is.
+of the training images, which takes minutes on a CPU, and is then frozen.
 """
 
 from __future__ import annotations

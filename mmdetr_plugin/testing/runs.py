@@ -1,4 +1,4 @@
-"""What commands that train in their own process share: a silent console and whole result files."""
+"""For commands that train in their own process: a silent console and atomic result files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..checkpoints import written_whole
 
 @contextlib.contextmanager
 def quiet(log: TextIO) -> Iterator[None]:
-    """While open, what MMEngine and pycocotools print goes to ``log``."""
+    """While active, output that MMEngine and pycocotools print goes to ``log``."""
     with contextlib.redirect_stdout(log), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write a file whole or not at all; see :func:`mmdetr_plugin.checkpoints.written_whole`."""
+    """Write a JSON file atomically; see :func:`mmdetr_plugin.checkpoints.written_whole`."""
     with written_whole(path) as file:
         file.write((json.dumps(content, indent=1) + '\n').encode())

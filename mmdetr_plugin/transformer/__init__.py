@@ -1,4 +1,4 @@
-"""Encoder, decoder and their layers (slots S3, S8, S9)."""
+"""Encoder, decoder and their layers."""
 
 from .decoder import Decoder
 from .encoder import Encoder

@@ -1,4 +1,4 @@
-"""The decoder: layers that rewrite the queries, with a prediction after each."""
+"""The decoder: layers that update the queries, with a prediction after each."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Decoder(nn.Module):
 
     Args:
         layer: config of one layer.
-        query_position: slot S7, ``position(state, memory, layer) -> State`` called before each layer
-            to make the query position from the reference; None keeps the position of the queries.
-        norm: whether predictions read the content through one norm shared by the layers.
-        adapter: a module ``memory -> memory`` that makes what the layers read of the encoder's.
+        query_position: a module ``position(state, memory, layer) -> State`` that computes the query
+            position from the reference before each layer; None keeps the position of the queries.
+        norm: normalise the content for the predictions, by one norm that the layers share.
+        adapter: a module ``memory -> memory`` that changes the memory for all layers.
         with_cp: see :class:`~mmdetr_plugin.transformer.encoder.Encoder`.
     """
 
@@ -56,9 +56,9 @@ class Decoder(nn.Module):
     def forward(
         self, state: State, memory: Memory, head: Head, aux: bool = True
     ) -> list[Prediction]:
-        """Predictions after every layer, or after the last one only if not ``aux``.
+        """Predictions after every layer, or only after the last one if not ``aux``.
 
-        The head may give several predictions for a layer: the last is the layer's own.
+        The head may give several predictions for a layer; the last of them is the layer's own.
         """
         if self.adapter is not None:
             memory = self.adapter(memory)

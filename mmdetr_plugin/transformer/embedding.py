@@ -1,4 +1,4 @@
-"""Feature maps become tokens: levels joined, with padding masks and position codes."""
+"""Joins feature maps into tokens with padding masks and position codes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def embed_maps(
         maps: (B, C, h, w) per level.
         sizes: unpadded (height, width) of every image.
         canvas: (height, width) of the padded batch.
-        cells: pad the coarsest level to a multiple of so many cells, those before it to twice, four
-            times, ... as many; 0 = as they are.
+        cells: pad the coarsest level to a multiple of this number of cells, the next finer one to a
+            multiple of twice the number, and so on; 0 = no padding.
 
     Raises:
         ValueError: the maps are not as wide as the position codes.
@@ -74,8 +74,8 @@ def _pad_levels(
 
 
 def is_padded(sizes: Sequence[Size], canvas: Size) -> bool:
-    """Whether an image is smaller than the batch; if none is, nothing is copied from the host, so
-    that a CUDA graph can capture the forward pass."""
+    """Whether an image is smaller than the batch. If none is, nothing is copied from the host, so a
+    CUDA graph can capture the forward pass."""
     return any(size != canvas for size in sizes)
 
 

@@ -1,4 +1,4 @@
-"""The encoder: layers that rewrite the memory's tokens."""
+"""The encoder: layers that update the memory's tokens."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .layers import run_layer
 
 @MODELS.register_module()
 class Encoder(nn.Module):
-    """``num_layers`` layers of one kind; each sees the tokens as queries and as memory.
+    """``num_layers`` layers of one kind, for which the tokens are both queries and memory.
 
     Args:
-        num_layers: 0 leaves the memory as it is.
+        num_layers: 0 leaves the memory unchanged.
         layer: config of one layer; a callable ``layer(state, memory, index) -> State``.
-        with_position: False keeps the position codes from the layers: they then serve the decoder
-            alone (DETR, table 3). Row-column attention reads its own codes all the same.
-        position_scale: multiply the position codes in each layer by a perceptron of the tokens, one
-            for all layers (DAB-DETR's code).
+        with_position: give the layers the position codes. False: only the decoder gets them (DETR,
+            table 3); row-column attention still reads its own codes.
+        position_scale: multiply the position codes in each layer by a perceptron of the tokens, which
+            all layers share (DAB-DETR's code).
         norm: end with a norm of the tokens, as layers with ``PreNorm`` need (UP-DETR).
-        with_cp: keep of each layer its input alone and compute the rest again for the backward pass:
-            less memory, more time, the same gradients.
+        with_cp: gradient checkpointing: keep only the input of each layer and compute the rest again in
+            the backward pass. Less memory, more time, the same gradients.
     """
 
     def __init__(

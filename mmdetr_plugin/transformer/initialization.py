@@ -6,7 +6,7 @@ from torch import nn
 
 
 def init_transformer_(module: nn.Module) -> None:
-    """Xavier for every matrix, then what the parts ask for (DETR, appendix A.4)."""
+    """Xavier for every matrix (DETR, appendix A.4), then the ``init_weights_`` of the parts."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

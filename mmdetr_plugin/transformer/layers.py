@@ -1,4 +1,4 @@
-"""Transformer layers: attention ops and a feed-forward part, each inside its residual."""
+"""Transformer layers: attention ops and a feed-forward part, each in a residual connection."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ DEFAULT_RESIDUAL = {'type': 'PostNorm'}
 def run_layer(
     layer: nn.Module, state: State, memory: Memory, index: int, with_cp: bool = False
 ) -> State:
-    """``layer(state, memory, index)``; ``with_cp``: the backward pass computes its inside again."""
+    """``layer(state, memory, index)``; ``with_cp``: the backward pass computes it a second time."""
     if not (with_cp and torch.is_grad_enabled()):
         return layer(state, memory, index)
 
     def call(content: Tensor) -> State:
         return layer(replace(state, content=content), memory, index)
 
-    # Of the arguments only tensors tell whose random numbers have to come again.
+    # The checkpoint restores the random state of the devices of its tensor arguments: pass one.
     return checkpoint(call, state.content, use_reentrant=False)
 
 
 class TransformerLayer(nn.Module):
-    """Attention ops in turn, then the feed-forward part.
+    """Attention ops one after the other, then the feed-forward part.
 
     Args:
-        ops: configs of the ops by name, in the order in which they run.
+        ops: configs of the ops by name, in the order in which they run; None leaves an op out.
         ffn: config of the feed-forward part; None leaves it out (DETR, table 4).
-        residual: config of what joins a step with its input.
-        residuals: other configs for single steps, by the name of the op or ``ffn``.
+        residual: config of the residual connection around a step.
+        residuals: configs for individual steps that differ, by the name of the op or ``ffn``.
+        shared: values that parts of the layer may need, see :func:`~mmdetr_plugin.build.build_slot`.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class TransformerLayer(nn.Module):
         return state
 
     def attend(self, name: str, state: State, memory: Memory, layer: int) -> Tensor:
-        """(B, N, C): what the op ``name`` adds to the content."""
+        """(B, N, C): the output of the op ``name``, to be added to the content."""
         return getattr(self, name)(state, memory, layer)
 
 
@@ -129,7 +130,7 @@ class DecoderLayer(TransformerLayer):
         super().__init__(ops, ffn, residual, residuals, **shared)
 
     def attend(self, name: str, state: State, memory: Memory, layer: int) -> Tensor:
-        """As any layer does; groups of queries attend among themselves only (Group DETR)."""
+        """As any layer does, but self-attention stays within groups of queries (Group DETR)."""
         if name != 'self_attn' or state.groups == 1:
             return super().attend(name, state, memory, layer)
         update = super().attend(name, state.grouped(), memory, layer)

@@ -1,4 +1,4 @@
-"""What the decoder reads in the place of the encoder's memory."""
+"""Changes the encoder's memory before the decoder reads it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..structures import Memory
 
 @MODELS.register_module()
 class FinestLevelDownsampler(nn.Module):
-    """Memory -> memory whose finest level has the size of the next one, by a strided convolution.
+    """Reduces the finest level to the size of the next one by a strided convolution.
 
-    Queries then compare themselves with a quarter of the finest cells (multi-scale SMCA, the
-    authors' code). Padding and position codes are those of the next level; the convolution does not
-    mask.
+    Queries are then compared with a quarter of the finest cells (multi-scale SMCA, the authors' code).
+    The result has the padding mask and position codes of the next level. The convolution reads
+    padding too.
     """
 
     def __init__(self, embed_dims: int = 256) -> None:

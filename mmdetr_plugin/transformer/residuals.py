@@ -1,4 +1,4 @@
-"""How a layer joins what it holds with what a step adds: the residual slot of a layer."""
+"""Residual connections: how a step of a layer reads the content and how its output is added."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Residual(nn.Module):
     """``x = residual(x, step(residual.enter(x)))`` for every step of a layer."""
 
     def enter(self, x: Tensor) -> Tensor:
-        """What the step reads, (B, N, C)."""
+        """The input of the step, (B, N, C)."""
         return x
 
     def forward(self, x: Tensor, update: Tensor) -> Tensor:
-        """(B, N, C) after a step whose output was ``update`` (B, N, C)."""
+        """The content (B, N, C) after a step with the output ``update`` (B, N, C)."""
         raise TypeError(f'{type(self).__name__} must define forward(x, update)')
 
 
@@ -36,7 +36,7 @@ class PostNorm(Residual):
 
 @MODELS.register_module()
 class PreNorm(PostNorm):
-    """x + dropout(update), where the step read norm(x) (UP-DETR); the stack ends with a norm."""
+    """x + dropout(update), where the step reads norm(x) (UP-DETR); a norm follows the last layer."""
 
     def enter(self, x: Tensor) -> Tensor:
         return self.norm(x)

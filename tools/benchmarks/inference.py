@@ -2,7 +2,7 @@
 """Inference from images to class logits and boxes: ours, mmdet and HF transformers, same weights.
 
     python tools/benchmarks/inference.py deformable_detr_r50
-    python tools/benchmarks/inference.py detr_r50 conditional_detr_r50
+    python tools/benchmarks/inference.py detr_r50 conditional_detr_r50 dino_r50_mmdet
     python tools/benchmarks/inference.py --peers mmdet transformers
     python tools/benchmarks/inference.py --modes eager compiled --batch 1 8
     python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
@@ -26,7 +26,7 @@ from mmdetr_plugin.testing.benchmark import OUTPUTS, Contest, Result, parse, par
 from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
 from mmdetr_plugin.testing.peers import hf_pair, mmdet_pair
 
-NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50')
+NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50', 'dino_r50_mmdet')
 MODES = ('eager', 'compiled', 'graph')
 Network = Callable[[Tensor], Result]
 
@@ -40,8 +40,8 @@ def of_mmdet(model: nn.Module, inputs: Tensor) -> Result:
 
 
 def of_ours(model: DETR, inputs: Tensor) -> Result:
-    outputs = model._forward(inputs, aux=False)
-    return {'logits': outputs['pred_logits'][-1], 'boxes': outputs['pred_boxes'][-1]}
+    prediction = model.run(inputs, aux=False).layers[-1]
+    return {'logits': prediction.logits, 'boxes': prediction.boxes}
 
 
 def of_transformers(model: nn.Module, inputs: Tensor) -> Result:

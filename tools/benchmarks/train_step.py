@@ -4,16 +4,19 @@
     python tools/benchmarks/train_step.py deformable_detr_r50
     python tools/benchmarks/train_step.py detr_r50
     python tools/benchmarks/train_step.py detr_dc5_r50
+    python tools/benchmarks/train_step.py dino_r50_mmdet
     python tools/benchmarks/train_step.py --device cuda --precision fp32 bf16
 
 Losses and all gradients are compared in single precision without dropout; then steps with dropout are
-timed. The image is not padded. The optimizer's step is the same for both and is left out.
+timed. The image is not padded. The optimizer's step is the same for both and is left out. Both models
+are given the same noise where they are compared.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -25,9 +28,15 @@ from mmdetr_plugin.checkpoints import to_ours
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser, without_dropout
 from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
+from mmdetr_plugin.testing.noise import shared_noise
 from mmdetr_plugin.testing.peers import mmdet_pair
 
-CASES = {'deformable_detr_r50': (480, 640), 'detr_r50': (480, 640), 'detr_dc5_r50': (800, 1066)}
+CASES = {
+    'deformable_detr_r50': (480, 640),
+    'detr_r50': (480, 640),
+    'detr_dc5_r50': (800, 1066),
+    'dino_r50_mmdet': (480, 640),
+}
 """(height, width) of the one image on the CPU; on a GPU there are two images of 800 x 1066."""
 
 
@@ -70,6 +79,11 @@ def checked(
     return {**losses, **{f'grad {n}': grad for n, grad in grads.items() if n not in lacking}}
 
 
+def same_noise(peer: BaseDetector, ours: DETR) -> AbstractContextManager[None]:
+    """Equal random numbers, where the models have denoising queries."""
+    return shared_noise(peer, ours) if hasattr(peer, 'dn_query_generator') else nullcontext()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(CASES)}')
@@ -105,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             case = f'{name}, {number} x {size[0]} x {size[1]}'
             more = {'check': check} if precision == 'fp32' else {'tolerance': None}
-            contest.compare(case, runs, **more)
+            with same_noise(theirs, ours):
+                contest.compare(case, runs, **more)
     contest.finish()
     return 0
 

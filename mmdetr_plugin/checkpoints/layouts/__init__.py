@@ -1,7 +1,7 @@
-"""Which layouts there are, and which one a file has.
+"""The known layouts, and how the layout of a file is recognised.
 
-A file of this folder with a table registers it: all of them are imported here.
-A user reads the style of a layout alone: ``ours``, ``official``, ``mmdet`` or ``hf``.
+Every module of this folder registers its layouts; all of them are imported here. Messages for users
+name only the origin of a layout: ``ours``, ``official``, ``mmdet`` or ``hf``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ __all__ = [
     'is_official',
     'recognise',
     'register',
-    'style',
 ]
 
 for _module in pkgutil.iter_modules(__path__):
@@ -59,7 +58,7 @@ def check_official(name: str) -> str:
     Raises:
         ValueError: it is not.
     """
-    official = [layout.name for layout in LAYOUTS.values() if layout.style == 'official']
+    official = [layout.name for layout in LAYOUTS.values() if layout.origin == 'official']
     return _known(name, official, 'model.layout')
 
 
@@ -73,15 +72,10 @@ def _known(name: str, names: Collection[str], what: str) -> str:
     )
 
 
-def style(name: str) -> str:
-    """Whose layout it is: ``mmdet`` for ``mmdet_detr``, ``official`` for ``detr``."""
-    return get_layout(name).style
-
-
 def is_official(names: Iterable[str]) -> bool:
     """Whether these are names of a published checkpoint of the family (and not ours)."""
     names = list(names)
-    return any(x.style == 'official' and x.has_marks(names) for x in LAYOUTS.values())
+    return any(x.origin == 'official' and x.has_marks(names) for x in LAYOUTS.values())
 
 
 def recognise(names: Iterable[str], official: str = DEFAULT, own: Collection[str] = ()) -> str:
@@ -112,7 +106,7 @@ def recognise(names: Iterable[str], official: str = DEFAULT, own: Collection[str
         return 'ours'
     raise ValueError(
         'the names of the checkpoint must be those of one of the layouts '
-        f'{tuple(dict.fromkeys(x.style for x in LAYOUTS.values()))}, got '
+        f'{tuple(dict.fromkeys(x.origin for x in LAYOUTS.values()))}, got '
         f'{", ".join((telling or names)[:3]) or "no tensors"}; '
         'give a checkpoint of a model of the DETR family'
     )
@@ -124,7 +118,7 @@ def hf_layout(model: DETR) -> str:
     Raises:
         ValueError: it has none.
     """
-    layouts = [x for x in LAYOUTS.values() if x.style == 'hf' and x.official == model.layout]
+    layouts = [x for x in LAYOUTS.values() if x.origin == 'hf' and x.official == model.layout]
     if not layouts:
         raise ValueError(
             "the layout must be 'detr' or 'deformable' for transformers to have the model, got "

@@ -81,7 +81,7 @@ def attention(out: str) -> dict[str, Target]:
 HF = Layout(
     'hf',
     base=COMMON,
-    style='hf',
+    origin='hf',
     parts={
         **ELSEWHERE_ABSENT,
         'DETR': {

@@ -1,24 +1,24 @@
 """What a layout is: how a project calls the parameters of our parts in its files.
 
 A layout has a table, ``class name of a part -> names``. Classes are looked up along the MRO, so that a
-subclass has the names of its base classes, and those of its own entry besides. The names of a part
-map prefixes of its parameters to the prefixes that the layout has in their place. What stands there is
+subclass has the names of its base classes in addition to those of its own entry. The entry of a part
+maps prefixes of its parameters to their prefixes in the layout. The latter are
 
-* relative to the part's own place;
-* with a leading ``../``, relative to the place of the part's parent;
+* relative to the part itself;
+* with a leading ``../``, relative to the part's parent;
 * with a leading ``/``, relative to the root of the detector;
 * with a leading ``//``, relative to the root of the file, where models with a mask head hold the
   detector as one of their parts.
 
-What a prefix maps to:
+A prefix maps to
 
-* a string: the prefix there;
+* a string: the prefix in the layout;
 * a tuple: several names of one tensor;
-* a list: the tensor is split there, along its first axis, e.g. ``in_proj_weight`` into the matrices
-  of queries, keys and values.
+* a list: the tensor is split in the layout, along its first axis, e.g. ``in_proj_weight`` into the
+  matrices of queries, keys and values.
 
-Where names depend on the settings of a part, its entry is a function of the part. ``ABSENT`` stands for
-parts that no model of the layout has. Parts without an entry have our names.
+Where names depend on the settings of a part, its entry is a function of the part. ``ABSENT`` is the
+entry of parts that no model of the layout has. Parts without an entry have our names.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Entry = Names | Callable[[Any], Names | None] | None
 
 @dataclass
 class Layout:
-    """Names and habits of the files of one project.
+    """Names in the files of one project.
 
-    What is left out is that of ``base``; its table is extended by ``parts``.
+    Attributes that are left out are those of ``base``; ``parts`` extends its table.
 
     Attributes:
         name: of this layout.
         parts: class names of our parts -> their names there.
         base: the layout that this one differs from.
-        style: whose files they are: ``ours``, ``official``, ``mmdet`` or ``hf``.
-        marks: a file has this layout if, for each of these, one of its names begins with it. Of several
-            layouts that a file may have, it has the one with the most marks.
-        wrapper: place of the detector in models with a mask head.
+        origin: the project that writes such files: ``ours``, ``official``, ``mmdet`` or ``hf``.
+        marks: beginnings of names. A file may have this layout if it has names with each of them; if
+            several layouts are possible, the one with the most marks is taken.
+        wrapper: prefix of the detector's names in models with a mask head.
         lacks: names of the model's tensors -> those that files may lack; they become zeros.
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
@@ -65,7 +65,7 @@ class Layout:
     name: str
     parts: Mapping[str, Entry]
     base: Layout | None = None
-    style: str = ''
+    origin: str = ''
     marks: tuple[str, ...] = ()
     wrapper: str = ''
     lacks: Callable[[Collection[str]], set[str]] | None = None

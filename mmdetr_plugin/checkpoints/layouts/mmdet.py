@@ -37,7 +37,7 @@ DECOUPLED = {
 MMDET = Layout(
     'mmdet',
     base=COMMON,
-    style='mmdet',
+    origin='mmdet',
     lacks=biases_before_norms,
     parts={
         **ELSEWHERE_ABSENT,

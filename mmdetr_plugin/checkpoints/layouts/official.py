@@ -70,7 +70,7 @@ def mask_head(part: AttentionMaskHead) -> Names:
 OFFICIAL = Layout(
     'official',
     base=COMMON,
-    style='official',
+    origin='official',
     marks=('backbone.0.body.',),
     wrapper='detr.',
     parts={

@@ -5,4 +5,4 @@ from __future__ import annotations
 from .layout import Layout
 from .registry import register
 
-register(Layout('ours', {}, style='ours', marks=('head.', 'queries.')))
+register(Layout('ours', {}, origin='ours', marks=('head.', 'queries.')))
