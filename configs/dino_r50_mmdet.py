@@ -4,17 +4,7 @@ _base_ = './dino_r50.py'
 
 model = dict(
     neck=dict(bias='auto'),
-    branches=[
-        dict(
-            type='DenoisingQueries',
-            num_denoising=100,
-            label_noise=0.25,
-            box_noise=1.0,
-            contrastive=True,
-            extra_row=False,
-            train_padding=True,
-            normalizer='objects'),
-    ],
+    branches=[dict(_base_.model.branches[0], extra_row=False, normalizer='objects')],
     head=dict(shared=False, prediction_eps=1e-5),
     criterion=dict(
         assigner=dict(

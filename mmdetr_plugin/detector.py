@@ -94,7 +94,7 @@ class DETR(SlottedDetector):
         """
         outputs = self.run(batch_inputs, batch_data_samples, aux=False)
         prediction = outputs.layers[-1]
-        found = self.postprocess(prediction.logits, prediction.boxes)
+        found = self.postprocess(prediction.ranked(), prediction.boxes)
         instances = to_instances(prediction.boxes, found, batch_data_samples, rescale)
         samples = self.add_pred_to_datasample(batch_data_samples, instances)
         if outputs.masks is not None:

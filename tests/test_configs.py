@@ -24,7 +24,9 @@ DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
     'smca_detr_ms': 'convolutions over the feature maps',
-    '(dn_)?dab_deformable|((group|digits)_)?dino': 'boxes are coded relative to the padded first level',
+    '(dn_)?dab_deformable|((group|digits)_)?dino|ddq': (
+        'boxes are coded relative to the padded first level'
+    ),
 }
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an
 image's outputs, and how."""
@@ -118,10 +120,14 @@ def test_evaluators_get_classes_that_have_names(model: nn.Module) -> None:
 def expected_losses(model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
     prefixes = [f'd{i}.' for i in range(len(outputs['pred_logits']) - 1)] + ['']
     branches = [part.prefix for part in model.queries.modules() if hasattr(part, 'prefix')]
-    prefixes += [prefix + branch for prefix in prefixes for branch in branches]
-    prefixes += ['enc_'] * ('enc_logits' in outputs)
-    terms = [term for term in TERMS if term in model.criterion.losses]
-    return {prefix + term for prefix in prefixes for term in terms}
+    own = model.criterion.branches  # these are trained among the encoder's proposals too
+    expected = set()
+    for branch in ('', *branches):
+        losses = own[branch].losses if branch in own else model.criterion.losses
+        encoder = ['enc_'] * ('enc_logits' in outputs and (not branch or branch in own))
+        terms = [term for term in TERMS if term in losses]
+        expected |= {f'{x}{branch}{term}' for x in (*prefixes, *encoder) for term in terms}
+    return expected
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

@@ -37,6 +37,7 @@ MMDET = {
     'dab_detr_r50': 'mmdet_dab',
     'deformable_detr_two_stage_r50': 'mmdet_deformable',
     'dino_r50_mmdet': 'mmdet_dino',
+    'ddq_detr_r50': 'mmdet_ddq',
 }
 
 
@@ -174,6 +175,16 @@ def test_the_row_of_labels_that_mmdet_lacks_is_zero() -> None:
     assert torch.equal(state[name][:-1], theirs[labels])
     assert not state[name][-1].any()
     model.load_state_dict(theirs)  # every row has its class
+
+
+def test_names_that_mmdets_ddq_has_twice() -> None:
+    model = tiny.build('ddq_detr_r50')
+    theirs = write(model, 'mmdet_ddq')
+    head = 'bbox_head.aux_reg_branches.'
+    boxes = [name for name in theirs if name.startswith(head)]
+    theirs |= {name.replace('bbox_head.', 'decoder.'): theirs[name] for name in boxes}
+    assert boxes
+    assert_ours(to_ours(theirs, model)[0], model)
 
 
 def test_a_bias_without_a_norm_is_not_filled() -> None:

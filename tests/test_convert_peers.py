@@ -16,7 +16,7 @@ from mmdetr_plugin.testing import peers
 SIZES = (pytest.param(True, id='small'), pytest.param(False, marks=pytest.mark.slow, id='full'))
 CANVAS = (128, 160)
 TOLERANCE = 1e-4
-RANKED = ('dino_r50_mmdet',)  # see test_convert_training.py
+RANKED = ('dino_r50_mmdet', 'ddq_detr_r50')  # see test_convert_training.py
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from .assigner import HungarianAssigner
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
+from .quality import QualityClassLoss, QualityGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
 
@@ -18,6 +19,8 @@ __all__ = [
     'MaskFocalLoss',
     'Matched',
     'Matches',
+    'QualityClassLoss',
+    'QualityGIoULoss',
     'SetCriterion',
     'SoftmaxClassLoss',
     'Source',

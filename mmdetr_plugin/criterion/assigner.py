@@ -23,6 +23,8 @@ from .costs import CostInputs, MatchCost, build_cost
 from .notices import MatchingNotices
 from .sources import Matches, Source
 
+NOT_KEPT = 1e6  # far above any cost
+
 
 @TASK_UTILS.register_module()
 class HungarianAssigner(BaseAssigner):
@@ -107,13 +109,18 @@ class HungarianAssigner(BaseAssigner):
         if not any(shape[-1] for shape in shapes):  # no object anywhere: nothing to wait for
             costs = [np.empty(shape, np.float32) for shape in shapes]
             return costs, [np.empty((shape[1], 0), np.uint8) for shape in shapes]
-        inputs = [_inputs(source) for source in sources]
-        parts = [reduce(operator.add, (cost(x) for cost in self.costs)) for x in inputs]
+        parts = [self._costs(source) for source in sources]
         parts += [s.targets.status(num_classes).to(parts[0].dtype) for s in sources]
         host = torch.cat([part.flatten() for part in parts]).cpu().numpy()
         arrays = np.split(host, np.cumsum([part.numel() for part in parts])[:-1])
         arrays = [array.reshape(part.shape) for array, part in zip(arrays, parts)]
         return arrays[: len(sources)], arrays[len(sources) :]
+
+    def _costs(self, source: Source) -> Tensor:
+        """(L, B, N, T); queries that are not kept get an object only if too few others are left."""
+        inputs = _inputs(source)
+        total = reduce(operator.add, (cost(inputs) for cost in self.costs))
+        return total if source.kept is None else total + NOT_KEPT * ~source.kept[..., None]
 
     def _report(
         self,

@@ -51,18 +51,28 @@ class MatchCost:
 class FocalCost(MatchCost):
     """Focal loss of the query as the object's class, less that as background (Deformable DETR).
 
-    ``eps`` keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
+    Args:
+        eps: keeps the logarithms finite: 1e-12 in mmdet, 1e-8 in the official code.
+        of_probabilities: apply the sigmoid to the probabilities once more, as mmdet's DDQ does.
     """
 
     term = 'class'
 
     def __init__(
-        self, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12, weight: float = 1.0
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        eps: float = 1e-12,
+        weight: float = 1.0,
+        of_probabilities: bool = False,
     ) -> None:
         self.alpha, self.gamma, self.eps, self.weight = alpha, gamma, eps, weight
+        self.of_probabilities = of_probabilities
 
     def __call__(self, inputs: CostInputs) -> Tensor:
         prob = _at_labels(inputs.logits, inputs.labels).sigmoid()
+        if self.of_probabilities:
+            prob = prob.sigmoid()
         background = (prob + self.eps).log()
         negative = -(1 - prob + self.eps).log() * (1 - self.alpha) * prob.pow(self.gamma)
         positive = -background * self.alpha * (1 - prob).pow(self.gamma)

@@ -48,6 +48,13 @@ class Matched:
         return select_rows(self.source.targets.padded_labels, self.matches.target)
 
     @cached_property
+    def objects(self) -> Tensor:
+        """(L, M): image * T + object, the same for all copies of an object."""
+        slots = max(self.matches.num_slots, 1)
+        image = self.matches.target.div(slots, rounding_mode='floor')
+        return image * slots + select_rows(self.source.targets.originals, self.matches.target)
+
+    @cached_property
     def boxes(self) -> Tensor:
         """(L, M, 4): the boxes that the queries predict."""
         return gather_queries(full_precision(self.source.boxes).flatten(1, 2), self.query)
@@ -78,14 +85,18 @@ class Matched:
 
     @cached_property
     def trained(self) -> Tensor | None:
-        """(Q,), 1 for queries that have losses and 0 for others; None = all have losses."""
-        trained = self.source.branch.trained
-        return None if trained is None else trained.flatten().to(self.logits.dtype)
+        """(1 or L, Q), 1 for queries that have losses and 0 for others; None = all have losses."""
+        trained, kept = self.source.branch.trained, self.source.kept
+        trained = None if trained is None else trained.flatten()[None]
+        if kept is not None:
+            kept = kept.flatten(1)
+            trained = kept if trained is None else kept & trained
+        return None if trained is None else trained.to(self.logits.dtype)
 
     @cached_property
     def weights(self) -> Tensor | None:
         """(L, M), 1 for pairs that have losses and 0 for others; None = all have losses."""
-        return None if self.trained is None else self.trained[self.query]
+        return None if self.trained is None else gather_queries(self.trained, self.query)
 
     @cached_property
     def masks(self) -> tuple[Tensor, Tensor] | None:
@@ -104,6 +115,7 @@ def select_rows(padded: Tensor, index: Tensor) -> Tensor:
 
 
 def gather_queries(values: Tensor, query: Tensor) -> Tensor:
-    """Rows of ``values`` (L, Q, ...) at ``query`` (L, M): (L, M, ...)."""
+    """Rows of ``values`` (1 or L, Q, ...) at ``query`` (L, M): (L, M, ...)."""
     index = query.view(*query.shape, *(1,) * (values.dim() - 2))
+    values = values.expand(len(query), *values.shape[1:])
     return values.gather(1, index.expand(*query.shape, *values.shape[2:]))

@@ -33,6 +33,8 @@ class SetCriterion(nn.Module):
         assigner: a HungarianAssigner.
         losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
         encoder: train the encoder's proposals, if it makes some.
+        branches: prefixes of branches of queries -> ``losses`` of their own and, optionally, an
+            ``assigner`` of their own, for the decoder's layers and the encoder's proposals.
         terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
     """
 
@@ -42,26 +44,18 @@ class SetCriterion(nn.Module):
         assigner: Config | HungarianAssigner,
         losses: Mapping[str, Config | nn.Module | None] | None = None,
         encoder: bool = True,
+        branches: Mapping[str, Config] | None = None,
         **terms: Config | nn.Module | None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.encoder = encoder
-        self.assigner = build_slot(
-            TASK_UTILS, assigner, 'criterion.assigner', contract=HungarianAssigner
-        )
-        chosen = {**(losses or {}), **terms}
-        wrong = [name for name in chosen if not name.startswith('loss')]
-        if wrong:
-            raise ValueError(
-                "names of losses must begin with 'loss' (the sum of these is trained), got "
-                f'{wrong}; rename or remove them'
-            )
-        self.losses = nn.ModuleDict(
+        self.assigner = build_assigner(assigner, 'criterion')
+        self.losses = build_losses({**(losses or {}), **terms}, 'criterion')
+        self.branches = nn.ModuleDict(
             {
-                name: build_slot(MODELS, cfg, f'criterion.losses.{name}', contract=Loss)
-                for name, cfg in chosen.items()
-                if cfg is not None
+                prefix: BranchTerms(f'criterion.branches.{prefix}', self.assigner, **cfg)
+                for prefix, cfg in (branches or {}).items()
             }
         )
 
@@ -90,7 +84,7 @@ class SetCriterion(nn.Module):
             counts = normalizers(sources, matches)
             for source, pairs, count in zip(sources, matches, counts, strict=True):
                 matched = Matched(source, pairs, count, self.num_classes)
-                for name, loss in self.losses.items():
+                for name, loss in self._terms(source).losses.items():
                     values = loss(matched)
                     prefixes = source.prefixes[len(source.prefixes) - len(values) :]
                     for prefix, value in zip(prefixes, values.unbind(), strict=True):
@@ -111,13 +105,74 @@ class SetCriterion(nn.Module):
         }
 
     def _match(self, sources: Sequence[Source]) -> list[Matches]:
-        """The pairs of every source: known ones, or those that the assigner finds."""
-        unknown = [source for source in sources if source.branch.pairs is None]
-        matched = iter(self.assigner.match(unknown, self.num_classes))
+        """The pairs of every source: known ones, or those that its assigner finds."""
+        unknown: dict[HungarianAssigner, list[Source]] = {}
+        for source in sources:
+            if source.branch.pairs is None:
+                unknown.setdefault(self._terms(source).assigner, []).append(source)
+        matched = {
+            assigner: iter(assigner.match(chosen, self.num_classes))
+            for assigner, chosen in unknown.items()
+        }
         return [
-            next(matched) if source.branch.pairs is None else known_matches(source)
+            next(matched[self._terms(source).assigner])
+            if source.branch.pairs is None
+            else known_matches(source)
             for source in sources
         ]
+
+    def _terms(self, source: Source) -> SetCriterion | BranchTerms:
+        """What has the assigner and the losses of a source."""
+        prefix = source.branch.prefix
+        if prefix not in self.branches:
+            return self
+        terms = self.branches[prefix]
+        assert isinstance(terms, BranchTerms)  # __init__ put no others there
+        return terms
+
+
+class BranchTerms(nn.Module):
+    """Assigner and losses of one branch of queries.
+
+    Args:
+        slot: its place in the config, for messages.
+        default: the assigner where ``assigner`` is None.
+    """
+
+    def __init__(
+        self,
+        slot: str,
+        default: HungarianAssigner,
+        losses: Mapping[str, Config | nn.Module | None],
+        assigner: Config | None = None,
+    ) -> None:
+        super().__init__()
+        self.assigner = default if assigner is None else build_assigner(assigner, slot)
+        self.losses = build_losses(losses, slot)
+
+
+def build_assigner(cfg: Config | HungarianAssigner, slot: str) -> HungarianAssigner:
+    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=HungarianAssigner)
+
+
+def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:
+    """The terms by name; None leaves one out.
+
+    Raises:
+        ValueError: a name does not begin with ``loss``.
+    """
+    wrong = [name for name in cfgs if not name.startswith('loss')]
+    if wrong:
+        raise ValueError(
+            "names of losses must begin with 'loss' (the sum of these is trained), got "
+            f'{wrong}; rename or remove them'
+        )
+    built = {
+        name: build_slot(MODELS, cfg, f'{slot}.losses.{name}', contract=Loss)
+        for name, cfg in cfgs.items()
+        if cfg is not None
+    }
+    return nn.ModuleDict(built)
 
 
 def known_matches(source: Source) -> Matches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,7 @@ class Source:
         targets: objects of the B images.
         branch: the queries, see :class:`~mmdetr_plugin.structures.Branch`.
         extra: further predictions, (L, B, N, ...) each.
+        kept: (L, B, N) bool, see :class:`~mmdetr_plugin.structures.Prediction`; None = all are kept.
         masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
     """
 
@@ -35,6 +36,7 @@ class Source:
     targets: Targets
     branch: Branch
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    kept: Tensor | None = None
     masks: Callable[[Tensor], Tensor] | None = None
 
 
@@ -96,7 +98,8 @@ def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) ->
         sources = [*sources, *made] if branch.prefix else [*made, *sources]
         start += branch.size
     if encoder and outputs.proposals is not None:
-        sources.append(_proposals(outputs.proposals, targets))
+        first = outputs.proposals
+        sources += [_proposals(each, targets) for each in (first, *first.others)]
     return sources
 
 
@@ -127,8 +130,15 @@ def _source(
         targets=(branch.targets or targets).tile(branch.groups),
         branch=branch,
         extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
+        kept=cut(_kept(layers)) if any(p.kept is not None for p in layers) else None,
         masks=masks,
     )
+
+
+def _kept(layers: Sequence[Prediction]) -> list[Tensor]:
+    """(B, N) for each layer."""
+    ones = torch.ones_like(layers[0].logits[..., 0], dtype=torch.bool)
+    return [ones if p.kept is None else p.kept for p in layers]
 
 
 def fold_groups(tensor: Tensor, groups: int) -> Tensor:
@@ -148,12 +158,14 @@ def _masks_of_rows(masks: Masks, total: int, rows: slice) -> Callable[[Tensor], 
 
 def _proposals(proposals: Proposals, targets: Targets) -> Source:
     made, groups = proposals.prediction, proposals.groups
+    branch = proposals.branch or Branch(made.logits.shape[1], groups=groups)
+    targets = branch.targets or targets
     targets = targets.class_agnostic() if proposals.class_agnostic else targets
     return Source(
-        name='encoder proposals',
-        prefixes=('enc_',),
+        name='encoder proposals' + (f' ({branch.prefix.rstrip("_")})' if branch.prefix else ''),
+        prefixes=(f'enc_{branch.prefix}',),
         logits=fold_groups(made.logits.unsqueeze(0), groups),
         boxes=fold_groups(made.boxes.unsqueeze(0), groups),
         targets=targets.tile(groups),
-        branch=Branch(made.logits.shape[1], 'enc_', groups=groups),
+        branch=branch,
     )

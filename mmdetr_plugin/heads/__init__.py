@@ -2,6 +2,7 @@
 
 from ..structures import Prediction
 from .base import Head
+from .distinct_head import DistinctHead
 from .mask_base import Features, MaskHead
 from .mask_head import AttentionMaskHead
 from .panoptic import PanopticArgmax
@@ -11,6 +12,7 @@ from .set_head import SetHead
 __all__ = [
     'AttentionMaskHead',
     'Detections',
+    'DistinctHead',
     'Features',
     'Head',
     'MaskHead',

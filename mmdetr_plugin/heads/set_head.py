@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 from torch import Tensor, nn
 
@@ -92,8 +91,9 @@ class SetHead(Head):
     def forward(
         self, hidden: Tensor, state: State, layer: int, predict: bool = True
     ) -> tuple[tuple[Prediction, ...], State]:
-        branch = 0 if self.shared else layer
-        regress = partial(in_weight_precision, self.box_branches[branch])
+        def regress(content: Tensor) -> Tensor:
+            return self.regress(content, state, layer)
+
         twice = self.refine == 'look_forward_twice'
         anchor = state.carry.get('anchor', state.ref) if twice else state.ref
         delta = regress(hidden) if predict or self.refine == 'iterative' else None
@@ -107,7 +107,15 @@ class SetHead(Head):
             state = replace(state, ref=reference.detach()).keep(anchor=reference)
         if not predict or box is None:
             return (), state
-        return (Prediction(self.class_branches[branch](hidden), box.unit(), hidden),), state
+        return (Prediction(self.classify(hidden, state, layer), box.unit(), hidden),), state
+
+    def classify(self, content: Tensor, state: State, layer: int) -> Tensor:
+        """(B, N, K): class logits of contents (B, N, C) of decoder layer ``layer``."""
+        return self.class_branches[0 if self.shared else layer](content)
+
+    def regress(self, content: Tensor, state: State, layer: int) -> Tensor:
+        """(B, N, 4): outputs of the box head for contents (B, N, C) of decoder layer ``layer``."""
+        return in_weight_precision(self.box_branches[0 if self.shared else layer], content)
 
     @staticmethod
     def _moved(reference: Reference | None, delta: Tensor, eps: float | None) -> Reference:

@@ -5,6 +5,7 @@ from .base import QuerySource
 from .boxes import LearnedBoxes
 from .branches import GroupQueries, HybridQueries
 from .denoising import DenoisingQueries
+from .dense import DenseQueries
 from .learned import LearnedQueries, LinearReference
 from .proposals import EncoderProposals
 from .references import FixedReference, LearnedReference, MLPReference
@@ -12,6 +13,7 @@ from .references import FixedReference, LearnedReference, MLPReference
 __all__ = [
     'AnchorQueries',
     'DenoisingQueries',
+    'DenseQueries',
     'EncoderProposals',
     'FixedReference',
     'GroupQueries',

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.rows import QUERIES, Rows
 from ..heads.base import Head
+from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code
+from ..ops.nms import distinct
 from ..registry import MODELS
 from ..structures import LogitReference, Memory, Prediction, Proposals, Reference, State, Targets
 from .base import Made, QuerySource, expand
 
 SCORES = ('objectness', 'best_class')
-CONTENTS = ('proposal', 'learned')
+CONTENTS = ('proposal', 'learned', 'token')
 
 
 @MODELS.register_module()
@@ -25,11 +29,16 @@ class EncoderProposals(QuerySource):
         score: how tokens are ranked. ``objectness``: by class column 0, which objects of every class
             train; ``best_class``: by the largest logit of all classes (DINO).
         content: where the content of a query comes from. ``proposal``: a projection of the code of
-            its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4).
+            its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4);
+            ``token``: a projection of the token, without a gradient to it (DDQ).
         position_from_box: compute the query position by a projection of the code of the box; False:
             ``decoder.query_position`` does it.
         selected_only: train the selected proposals (DINO); else those of all tokens.
         group: number of the group of queries, for heads with several pairs for proposals.
+        iou_threshold: of two proposals whose boxes overlap more than this, only the better one is
+            selected (DDQ, section 3.2); None = overlaps do not matter. Where fewer than
+            ``num_queries`` remain, the last queries have content 0, logits 0 and the middle of the
+            image as reference.
     """
 
     def __init__(
@@ -42,6 +51,7 @@ class EncoderProposals(QuerySource):
         position_from_box: bool = True,
         selected_only: bool = False,
         group: int = 0,
+        iou_threshold: float | None = None,
     ) -> None:
         super().__init__()
         for name, value, known in (('score', score, SCORES), ('content', content, CONTENTS)):
@@ -58,10 +68,15 @@ class EncoderProposals(QuerySource):
         self.score = score
         self.selected_only = selected_only
         self.group = group
+        self.iou_threshold = iou_threshold
         self.output = nn.Linear(embed_dims, embed_dims)
         self.output_norm = nn.LayerNorm(embed_dims)
         nn.init.xavier_uniform_(self.output.weight)
-        self.content = nn.Embedding(num_queries, embed_dims) if content == 'learned' else None
+        self.content: nn.Embedding | nn.Linear | None = None
+        if content == 'learned':
+            self.content = nn.Embedding(num_queries, embed_dims)
+        elif content == 'token':
+            self.content = nn.Linear(embed_dims, embed_dims)
         self.position_from_box = position_from_box
         if position_from_box:
             self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
@@ -72,24 +87,46 @@ class EncoderProposals(QuerySource):
         return self.first(self.num_queries, memory, head)
 
     def first(self, number: int, memory: Memory, head: Head) -> Made:
+        return self.select(number, memory, head, self.group, self.iou_threshold)
+
+    def select(
+        self, number: int, memory: Memory, head: Head, group: int, iou_threshold: float | None
+    ) -> Made:
+        """The best ``number`` tokens as the head's proposal branches number ``group`` see them."""
         anchors, valid = self.anchors(memory)
         tokens = self.output_norm(self.output(memory.tokens * valid))
-        logits = head.propose_classes(tokens, self.group)
-        index = self.best(logits, number)
+        logits = head.propose_classes(tokens, group)
+        kept = None
+        if iou_threshold is not None:
+            with torch.no_grad():
+                boxes = cxcywh_to_xyxy(head.propose_boxes(tokens, anchors, group).unit())
+            kept = distinct(boxes, self._scores(logits).sigmoid(), iou_threshold)[..., None]
+        index = self.best(logits if kept is None else logits.masked_fill(~kept, -math.inf), number)
 
-        def select(values: Tensor) -> Tensor:
+        def pick(values: Tensor) -> Tensor:
             return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
+        def only_kept(values: Tensor) -> Tensor:
+            return values if kept is None else values.masked_fill(~pick(kept), 0.0)
+
+        def boxes_of(tokens: Tensor, anchors: LogitReference) -> Reference:
+            return head.propose_boxes(tokens, anchors, group).map(only_kept)
+
         def propose() -> Proposals:
-            chosen = (logits, tokens, anchors)
             if self.selected_only:
-                chosen = (select(logits), select(tokens), anchors.map(select))
-            boxes = head.propose_boxes(*chosen[1:], self.group)
-            prediction = Prediction(chosen[0], boxes.unit(), chosen[1])
+                chosen = pick(tokens)
+                boxes = boxes_of(chosen, anchors.map(pick))
+                prediction = Prediction(only_kept(pick(logits)), boxes.unit(), chosen)
+            else:
+                boxes = head.propose_boxes(tokens, anchors, group)
+                prediction = Prediction(logits, boxes.unit(), tokens)
             return Proposals(prediction, self.score == 'objectness')
 
         with torch.no_grad():  # the references are detached
-            ref = head.propose_boxes(select(tokens), anchors.map(select), self.group)
+            ref = boxes_of(pick(tokens), anchors.map(pick))
+        if isinstance(self.content, nn.Linear):
+            content = only_kept(self.content(pick(memory.tokens.detach())))
+            return self.place(ref, content, memory), propose
         return self._queries(ref, memory), propose
 
     def anchors(self, memory: Memory) -> tuple[LogitReference, Tensor]:
@@ -127,8 +164,12 @@ class EncoderProposals(QuerySource):
 
     def best(self, logits: Tensor, number: int) -> Tensor:
         """(B, N): the ``number`` best tokens of class logits (B, S, K), or all if there are fewer."""
-        scores = logits[..., 0] if self.score == 'objectness' else logits.amax(-1)
+        scores = self._scores(logits)
         return scores.topk(min(number, scores.shape[1]), 1).indices
 
+    def _scores(self, logits: Tensor) -> Tensor:
+        return logits[..., 0] if self.score == 'objectness' else logits.amax(-1)
+
     def rows(self) -> dict[str, Rows]:
-        return {} if self.content is None else {'content.': Rows(QUERIES)}
+        learned = isinstance(self.content, nn.Embedding)
+        return {'content.': Rows(QUERIES)} if learned else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Prediction:
         hidden: (B, N, C), the content that the head read.
         extra: further tensors (B, N, ...), by the names under which losses ask for them.
         name: '' for the layer's own prediction. The losses of any other begin with its name.
+        kept: (B, N) bool, False for queries that are neither matched nor trained nor detections
+            (see :class:`~mmdetr_plugin.heads.DistinctHead`); None = all are kept.
     """
 
     logits: Tensor
@@ -29,6 +32,13 @@ class Prediction:
     hidden: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     name: str = ''
+    kept: Tensor | None = None
+
+    def ranked(self) -> Tensor:
+        """The logits, those of queries that are not kept below all others."""
+        if self.kept is None:
+            return self.logits
+        return self.logits.masked_fill(~self.kept[..., None], -math.inf)
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,15 @@ class Proposals:
         prediction: for every token, or for the selected ones.
         class_agnostic: whether class column 0 means "an object" and the other columns are unused.
         groups: number of equal parts that are matched separately.
+        branch: the run of queries that the proposals are for; None = the detecting one.
+        others: further proposals, for other runs of queries.
     """
 
     prediction: Prediction
     class_agnostic: bool = False
     groups: int = 1
+    branch: Branch | None = None
+    others: tuple[Proposals, ...] = ()
 
 
 class Masks:

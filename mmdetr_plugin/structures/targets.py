@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,8 @@ class Targets:
     are out of range: ``status`` says so, and the assigner copies it together with its costs.
 
     ``masks`` holds the ``gt_instances.masks`` of each image, or None; ``canvas`` is the (height,
-    width) of the padded batch. Only the mask losses read them.
+    width) of the padded batch. Only the mask losses read them. ``copies`` says how
+    often each object stands in the list of its image; () = once.
     """
 
     labels: tuple[Tensor, ...]
@@ -34,6 +36,7 @@ class Targets:
     image_names: tuple[str, ...]
     masks: tuple[Any, ...] = ()
     canvas: tuple[int, int] = (0, 0)
+    copies: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         counts = [len(self.labels), len(self.boxes), len(self.image_names)]
@@ -117,13 +120,29 @@ class Targets:
         """The same objects, all of class 0, to train two-stage proposals."""
         return replace(self, labels=tuple(torch.zeros_like(labels) for labels in self.labels))
 
-    def repeat(self, times: int) -> Targets:
-        """Every image's list of objects, ``times`` times in a row (H-DETR, section 3.2)."""
+    @cached_property
+    def originals(self) -> Tensor:
+        """(B, T): the number of the object that each entry is a copy of."""
+        device = self.labels[0].device
+        numbers = [
+            torch.arange(len(labels) // max(times, 1), device=device).repeat(times)
+            for labels, times in zip(self.labels, self.copies or (1,) * len(self.labels))
+        ]
+        return pad_sequence(numbers, batch_first=True)
+
+    def repeat(self, times: int | Sequence[int]) -> Targets:
+        """Every image's list of objects, ``times`` times in a row (H-DETR, section 3.2).
+
+        Args:
+            times: one number, or one for each image.
+        """
+        copies = (times,) * len(self.labels) if isinstance(times, int) else tuple(times)
         return replace(
             self,
-            labels=tuple(labels.repeat(times) for labels in self.labels),
-            boxes=tuple(boxes.repeat(times, 1) for boxes in self.boxes),
+            labels=tuple(labels.repeat(n) for labels, n in zip(self.labels, copies)),
+            boxes=tuple(boxes.repeat(n, 1) for boxes, n in zip(self.boxes, copies)),
             masks=(),
+            copies=copies,
         )
 
     def tile(self, groups: int) -> Targets:
@@ -132,7 +151,7 @@ class Targets:
             return self
         copies = {
             name: tuple(value for value in getattr(self, name) for _ in range(groups))
-            for name in ('labels', 'boxes', 'image_names', 'masks')
+            for name in ('labels', 'boxes', 'image_names', 'masks', 'copies')
         }
         return replace(self, **copies)
 

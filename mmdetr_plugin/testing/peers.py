@@ -32,6 +32,7 @@ MMDET = {
         'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco'
     ),
     'dino_r50_mmdet': 'dino/dino-4scale_r50_8xb2-12e_coco',
+    'ddq_detr_r50': 'ddq/ddq-detr-4scale_r50_8xb2-12e_coco',
 }
 """Our configs, and mmdet's of the same models. mmdet has none with a dilated backbone: the one here is
 mmdet's DETR with the backbone arguments that its users write for DC5."""
@@ -53,7 +54,7 @@ TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed'
 """Matrices whose rows are used directly, not multiplied with."""
 
 SMALL = ModelSize(
-    depths=(2, 2),
+    depths=(2, 3),
     backbone={'depth': 18, 'base_channels': 16, 'stem_channels': 16},
     everywhere={'num_queries': 100},
 )
@@ -96,7 +97,8 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     ours = our_config(name)
     if small:
         ours.model = shrink(ours.model, SMALL)
-        options = {**options, 'encoder_layers': 2, 'decoder_layers': 2, **SMALL.everywhere}
+        layers = dict(zip(('encoder_layers', 'decoder_layers'), SMALL.depths))
+        options = {**options, **layers, **SMALL.everywhere}
     backbone = ours.model.backbone
     width = backbone.get('base_channels', 64)
     resnet: dict[str, Any] = {

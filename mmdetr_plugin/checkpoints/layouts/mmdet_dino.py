@@ -7,6 +7,7 @@ from .mmdet_deformable import MMDET_DEFORMABLE
 from .registry import register
 
 LABELS = 'dn_query_generator.label_embedding.'
+PROPOSALS = {'output.': '/memory_trans_fc.', 'output_norm.': '/memory_trans_norm.'}
 
 MMDET_DINO = register(
     Layout(
@@ -17,11 +18,7 @@ MMDET_DINO = register(
         parts={
             'Decoder': {},
             'DenoisingQueries': {'labels.': f'/{LABELS}'},
-            'EncoderProposals': {
-                'content.': '/query_embedding.',
-                'output.': '/memory_trans_fc.',
-                'output_norm.': '/memory_trans_norm.',
-            },
+            'EncoderProposals': {**PROPOSALS, 'content.': '/query_embedding.'},
         },
     )
 )
