@@ -20,6 +20,7 @@ INDEX = ROOT / 'model-index.yml'
 # Longer prefixes first.
 FAMILIES = {
     'digits': ('Digits', ''),
+    'ddq_detr': ('DDQ', '2303.12776'),
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),
     'group': ('Group DETR', '2207.13085'),
