@@ -26,7 +26,7 @@ demo: setup
 	@$(PY) tools/demo.py $(ARGS)
 
 test: setup
-	@$(PY) -m pytest -m 'not slow and not training' $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile -m 'not slow and not training' $(ARGS)
 
 test-slow: setup
 	@$(PY) -m pytest -m slow $(ARGS)

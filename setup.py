@@ -34,7 +34,15 @@ EXTRAS_REQUIRE = {
     'hf': ['safetensors>=0.4', 'transformers>=5.23,<5.24'],
     'eval': ['faster-coco-eval>=1.6.5'],
     'export': ['onnx>=1.14', 'onnxruntime>=1.15'],
-    'dev': ['pytest>=8', 'ruff>=0.5', 'mypy>=1.8', 'pre-commit>=3.5', 'build>=1.0', 'wheel'],
+    'dev': [
+        'pytest>=8',
+        'pytest-xdist>=3.6',
+        'ruff>=0.5',
+        'mypy>=1.8',
+        'pre-commit>=3.5',
+        'build>=1.0',
+        'wheel',
+    ],
 }
 
 

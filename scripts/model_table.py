@@ -69,6 +69,7 @@ PAPER: dict[str, tuple[str, str, str]] = {
     'dino_r50_24e': ('', '', '50.4'),
     'dino_r50_36e': ('', '', '50.9'),
     'dino_r50_mmdet': ('', '', ''),
+    'ddq_detr_r50': ('', '', '51.4'),
     'dino_5scale_r50': ('', '', '49.4'),
     'dino_5scale_r50_24e': ('', '', '51.3'),
     'dino_5scale_r50_36e': ('', '', '51.2'),
@@ -91,6 +92,7 @@ NOT_COMPARED = {
     'dn_dab_detr_r50_3pat': 'not compared',
     'h_deformable_detr_one_stage_r50': 'not compared',
     'dino_r50_mmdet': 'none: equal to mmdet',
+    'ddq_detr_r50': 'none: equal to mmdet',
     'group_dab_detr_r50': 'none: its own',
     'group_dino_r50': 'none: its own',
 }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,13 +170,13 @@ def build(parser: argparse.ArgumentParser, cfg: Config) -> nn.Module:
         parser.error(str(error))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='path of the config')
     command_line.add_cfg_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cfg = command_line.read_config(parser, args.config, args.cfg_options)
     model = build(parser, cfg)
     width = shutil.get_terminal_size((140, 24)).columns
@@ -185,7 +186,8 @@ def main() -> None:
     for what, value in facts.items():
         line = f'{what:<{indent}}{value}'
         print('\n'.join(textwrap.wrap(line, width, subsequent_indent=' ' * indent)))
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

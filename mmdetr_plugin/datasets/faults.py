@@ -50,7 +50,7 @@ class Contents:
         return self.counts.count(0)
 
     def percentile(self, percent: float) -> int:
-        """So many objects or fewer are in ``percent`` of 100 images; a number that occurs."""
+        """The number of objects that ``percent`` of 100 images do not exceed; a number that occurs."""
         return int(np.percentile(self.counts or [0], percent, method='higher'))
 
 

@@ -98,7 +98,10 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     if small:
         ours.model = shrink(ours.model, SMALL)
         layers = dict(zip(('encoder_layers', 'decoder_layers'), SMALL.depths))
-        options = {**options, **layers, **SMALL.everywhere}
+        number = SMALL.everywhere['num_queries']
+        options = {**options, **layers, 'num_queries': number}
+        if options.get('two_stage'):
+            options['two_stage_num_proposals'] = number
     backbone = ours.model.backbone
     width = backbone.get('base_channels', 64)
     resnet: dict[str, Any] = {
