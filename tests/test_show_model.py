@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 import tiny
 import torch
-from cli import ROOT, TOOLS, run_python
+from cli import ROOT, TOOLS, run
 
 from mmdetr_plugin.registry import MODELS
 
@@ -16,9 +17,8 @@ ROW = re.compile(r'(\S+) +([A-Z]\w+)((?: +[\d,]+){2})?(?:  +(.*))?')
 
 def show(name: str, *options: str, code: int = 0) -> str:
     words = ('--cfg-options', *options) if options else ()
-    return run_python(
-        TOOLS / 'show_model.py', ROOT / f'configs/{name}.py', *words, cwd=ROOT, code=code
-    )
+    command = (sys.executable, TOOLS / 'show_model.py', ROOT / f'configs/{name}.py', *words)
+    return run(command, ROOT, code, COLUMNS=140)  # the width of the table, whoever runs the tests
 
 
 def rows(printed: str) -> dict[str, tuple[str, list[int], str]]:
