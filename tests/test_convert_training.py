@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mmdetr_plugin import DETR
 from mmdetr_plugin.checkpoints import to_ours
+from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.structures import Memory
 from mmdetr_plugin.testing import peers
 from mmdetr_plugin.testing.noise import shared_noise
@@ -53,6 +54,9 @@ def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(DETR, 'embed', exact)
     for module in (ddq_detr, ddq_detr_layers):
         monkeypatch.setattr(module, 'batched_nms', nms_in_single_precision)
+    monkeypatch.setattr(
+        EncoderProposals, 'best', lambda _, logits, number: first_of_equals(logits.amax(-1), number)
+    )
     monkeypatch.setattr(ddq_detr_aux_loss, 'torch', DoubleTorch())
     monkeypatch.setattr('mmdetr_plugin.ops.deformable.choose_backend', lambda value: 'grid')
     torch.set_default_dtype(torch.float64)
@@ -69,8 +73,17 @@ class DoubleTorch:
         return getattr(torch, name)
 
 
-def nms_in_single_precision(boxes: Tensor, scores: Tensor, *args: object) -> tuple:
-    return batched_nms(boxes.float(), scores.float(), *args)
+def nms_in_single_precision(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> tuple:
+    if cfg is None:  # it only sorts
+        return None, first_of_equals(scores[None], len(scores))[0]
+    kept = batched_nms(boxes.float(), scores.float(), groups, cfg)[1]
+    return None, kept[scores[kept].argsort(descending=True)]  # ranked in double precision
+
+
+def first_of_equals(scores: Tensor, number: int) -> Tensor:
+    """(B, number): the best of each row. Tokens of padding have equal scores but contents of their own,
+    and which of them DDQ selects is left to the sort in both projects."""
+    return scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
 
 
 @cache
@@ -87,9 +100,14 @@ def pair(case: str, small: bool) -> tuple[nn.Module, nn.Module]:
 
 
 def batch(small: bool, counts: tuple[int, int] = (3, 1)) -> tuple[Tensor, list]:
-    """A padded image and one that fills the canvas, with more tokens than there are queries."""
-    sizes = ((128, 96), (100, 90)) if small else ((256, 288), (200, 230))
+    """A padded image and one that fills the canvas, with more tokens than there are queries.
+
+    Our targets are in single precision: the division of these boxes by the sizes does not round.
+    """
+    sizes = ((128, 128), (128, 64)) if small else ((256, 256), (256, 128))
     images, samples = tiny.batch(counts, sizes)
+    for sample in samples:
+        sample.gt_instances.bboxes = sample.gt_instances.bboxes.round()
     return images.double(), samples
 
 

@@ -17,14 +17,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from mmdetr_plugin.attention import semantic_aligned
-from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing.counting import build_shapes
 
 
 def on_meta(name: str) -> tuple[nn.Module, Tensor, list]:
-    with torch.device('meta'):
-        model = MODELS.build(tiny.shrink(tiny.load(name).model)).eval()
-        images = torch.zeros(2, 3, *tiny.CANVAS)
-    return model, images, tiny.batch()[1]
+    model = build_shapes(tiny.shrink(tiny.load(name).model)).eval()
+    return model, torch.zeros(2, 3, *tiny.CANVAS, device='meta'), tiny.batch()[1]
 
 
 @pytest.fixture

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..registry import MODELS
+
+
+def build_shapes(model: Mapping[str, Any]) -> nn.Module:
+    """The model of a config, whose parameters have shapes but no values."""
+    try:
+        with torch.device('meta'):
+            return MODELS.build(copy.deepcopy(model))  # mmdet's detectors write into theirs
+    except RuntimeError:  # a backbone computes with values, as mmdet's Swin does
+        return MODELS.build(copy.deepcopy(model)).to('meta')
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,9 @@ def count(path: str | Path, height: int, width: int, num_classes: int | None = N
 
 @torch.no_grad()
 def _count(cfg: Config, height: int, width: int, device: str) -> Count:
+    model = build_shapes(cfg.model) if device == 'meta' else MODELS.build(cfg.model)
+    model.eval()
     with torch.device(device):
-        model = MODELS.build(cfg.model).eval()
         images = torch.zeros(1, 3, height, width)
     samples = [DetDataSample(metainfo={'img_shape': (height, width), 'ori_shape': (height, width)})]
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -97,7 +97,7 @@ class _Given:
         label = np.ones((batch, size), np.float32)
         new_label = np.zeros((batch, size), np.int64)
         sign = np.ones((batch, size, 4), np.float32)
-        box = np.full((batch, size, 4), 0.5, np.float32)
+        box = np.full((batch, size, 4), 0.5, self.dn['draw_box_u'].dtype)
         label[image, query] = self.dn['draw_label_p']
         box[image, query] = self.dn['draw_box_u']
         if 'draw_box_sign' in self.dn:

@@ -8,6 +8,15 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
+SWIN = {
+    'embed_dims': 8,
+    'depths': (2, 2, 2, 2),
+    'num_heads': (1, 2, 4, 8),
+    'window_size': 4,
+    'init_cfg': None,
+}
+"""Entries to replace in a SwinTransformer, whatever the size."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -15,7 +24,7 @@ class ModelSize:
 
     Attributes:
         depths: largest number of layers of the encoder and of the decoder.
-        backbone: entries to replace in the backbone, which becomes a ResNet-18 or 34.
+        backbone: entries to replace in a ResNet, which becomes a ResNet-18 or 34.
         everywhere: entries to replace wherever their key stands in the config.
         model: entries of the model itself to replace.
     """
@@ -39,15 +48,17 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet; it is not changed.
+        model: ``cfg.model`` of any variant with a ResNet or SwinTransformer; it is not changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """
     small: ConfigDict = replace_everywhere(model, size.everywhere)
-    small.backbone.update(size.backbone)
-    widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
+    small.backbone.update(
+        SWIN if small.backbone.type.endswith('SwinTransformer') else size.backbone
+    )
     # A mask head reads the maps before those of the neck too.
     if 'in_channels' in small.neck:
+        widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
         small.neck.in_channels = widths[-len(small.neck.in_channels) :]
     if 'embed_dims' in small.get('queries', {}) and 'embed_dims' in size.model:
         small.queries.embed_dims += size.model['embed_dims'] - model['embed_dims']
