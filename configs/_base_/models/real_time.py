@@ -10,8 +10,7 @@ model = dict(
     dropout=0.0,
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True),
-    neck=dict(
-        type='ChannelMapper', kernel_size=1, norm_cfg=dict(type='BN'), act_cfg=None),
+    neck=dict(type='ChannelMapper', kernel_size=1, norm_cfg=dict(type='BN'), act_cfg=None),
     position=dict(type='CellPosition'),
     encoder=dict(
         type='HybridEncoder',
