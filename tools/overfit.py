@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--results', type=Path, help='add the results to this file, and skip those it has'
     )
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
-    parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
+    parser.add_argument('--num-train', type=int, default=5000, help='digits images to make')
     parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
     add_cfg_options(parser)
     args = parser.parse_args(argv)
