@@ -17,6 +17,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.registry import MODELS
@@ -65,9 +66,10 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 
 @contextlib.contextmanager
 def training(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in training mode; the backbone's norms keep their statistics, trained or not."""
+    """The model in training mode; batch norms keep their statistics, trained or not."""
     model.train()
-    model.backbone.eval()
+    for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
+        norm.eval()
     yield model
     model.eval()
 

@@ -3,5 +3,6 @@
 from .channels import map_channels
 from .resnet import DilatedResNet
 from .timm import TimmBackbone
+from .windowed_vit import WindowedViT
 
-__all__ = ['DilatedResNet', 'TimmBackbone', 'map_channels']
+__all__ = ['DilatedResNet', 'TimmBackbone', 'WindowedViT', 'map_channels']

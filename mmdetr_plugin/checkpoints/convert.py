@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .layouts import get_layout, hf_layout, recognise
 from .names import IGNORED, Pieces, layout_names
 from .rows import row_table
+from .shares import join_shares, split_shares
 
 if TYPE_CHECKING:
     from ..detector import DETR
@@ -86,6 +87,7 @@ def _rename(
     state, without = _fit_masks(state, model, layout, masks)
     table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
+    state = split_shares(state, known)
     absent = {
         ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
@@ -175,7 +177,7 @@ def _write(state: Mapping[str, Tensor], model: DETR, layout: str) -> dict[str, T
         for names in sources if ours in state else ():
             pieces = (state[ours],) if len(names) == 1 else state[ours].chunk(len(names))
             out.update(zip(names, pieces, strict=True))
-    return out
+    return join_shares(out)
 
 
 def _trainable(model: DETR) -> set[str]:

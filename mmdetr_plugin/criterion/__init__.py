@@ -2,6 +2,7 @@
 
 from ..structures import Targets
 from .assigner import HungarianAssigner
+from .iou_aware import IoUAwareClassLoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
@@ -14,6 +15,7 @@ __all__ = [
     'BoxL1Loss',
     'FocalClassLoss',
     'HungarianAssigner',
+    'IoUAwareClassLoss',
     'Loss',
     'MaskDiceLoss',
     'MaskFocalLoss',

@@ -17,6 +17,16 @@ SWIN = {
 }
 """Entries to replace in a SwinTransformer, whatever the size."""
 
+VIT = {
+    'embed_dims': 48,
+    'num_heads': 4,
+    'patch_size': 16,
+    'windows': 2,
+    'grid_size': 6,
+    'init_cfg': None,
+}
+"""Entries to replace in a WindowedViT, whatever the size."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -48,14 +58,19 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet or SwinTransformer; it is not changed.
+        model: ``cfg.model`` of any variant with a ResNet, SwinTransformer or WindowedViT; it is not
+            changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """
     small: ConfigDict = replace_everywhere(model, size.everywhere)
-    small.backbone.update(
-        SWIN if small.backbone.type.endswith('SwinTransformer') else size.backbone
-    )
+    if small.backbone.type.endswith('SwinTransformer'):
+        small.backbone.update(SWIN)
+    elif small.backbone.type.endswith('WindowedViT'):
+        small.backbone.update(VIT)
+        small.data_preprocessor.pad_size_divisor = VIT['patch_size'] * VIT['windows']
+    else:
+        small.backbone.update(size.backbone)
     # A mask head reads the maps before those of the neck too.
     if 'in_channels' in small.neck:
         widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]

@@ -15,7 +15,9 @@ A prefix maps to
 * a string: the prefix in the layout;
 * a tuple: several names of one tensor;
 * a list: the tensor is split in the layout, along its first axis, e.g. ``in_proj_weight`` into the
-  matrices of queries, keys and values.
+  matrices of queries, keys and values;
+* a name that ends with ``[i/n]``: part i of the n equal parts that the rows of the tensor ``name`` have
+  in the layout, e.g. for the queries of group i (see :mod:`~mmdetr_plugin.checkpoints.shares`).
 
 Where names depend on the settings of a part, its entry is a function of the part. ``ABSENT`` is the
 entry of parts that no model of the layout has. Parts without an entry have our names.
