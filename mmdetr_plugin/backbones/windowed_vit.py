@@ -34,11 +34,12 @@ class ViTAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if not self.key_bias:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, -1)
-        return self.proj(attend(*(split_heads(part, self.num_heads) for part in (q, k, v))))
+        q, k, v = (split_heads(part, self.num_heads) for part in (q, k, v))
+        return self.proj(attend(q, k, v))
 
 
 class ViTBlock(nn.Module):

@@ -107,6 +107,7 @@ class MultiScaleProjector(BaseModule):
             )
         if norm not in NORMS:
             raise ValueError(f'neck.norm must be one of {sorted(NORMS)}, got {norm!r}; change it')
+        self.num_maps = len(in_channels)
         self.levels = nn.ModuleList(
             Level(in_channels, out_channels, scale, num_blocks, NORMS[norm]) for scale in scales
         )

@@ -120,7 +120,9 @@ class EncoderProposals(QuerySource):
                 boxes = cxcywh_to_xyxy(head.propose_boxes(tokens, anchors, group).unit())
             kept = distinct(boxes, self._scores(logits).sigmoid(), iou_threshold)[..., None]
         ranked = logits if kept is None else logits.masked_fill(~kept, -math.inf)
-        index = self.best(ranked.masked_fill(~valid, -math.inf) if self.relative else ranked, number)
+        index = self.best(
+            ranked.masked_fill(~valid, -math.inf) if self.relative else ranked, number
+        )
 
         def pick(values: Tensor) -> Tensor:
             return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

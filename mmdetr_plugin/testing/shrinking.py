@@ -17,7 +17,7 @@ SWIN = {
 }
 """Entries to replace in a SwinTransformer, whatever the size."""
 
-VIT = {
+VIT: dict[str, Any] = {
     'embed_dims': 48,
     'num_heads': 4,
     'patch_size': 16,

@@ -14,14 +14,17 @@ from .shrinking import ModelSize, shrink
 SMALL = ModelSize(depths=(0, 2), backbone={}, everywhere={'num_queries': 20})
 
 
-def vit_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
-    """The model of transformers and that of our config ``name``, in evaluation mode, with equal weights.
+def vit_pair(name: str, seed: int = 0, small: bool = False, **changes: object) -> tuple[Any, DETR]:
+    """The model of transformers and that of our config ``name``, see :func:`~.peers.mmdet_pair`.
 
     Args:
         name: a config of LW-DETR or RF-DETR.
         small: a thin backbone, two decoder layers and few queries in both.
+        changes: entries of our ``model`` to replace; a key may have dots.
     """
-    ours = our_config(name).model
+    cfg = our_config(name)
+    cfg.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
+    ours = cfg.model
     if small:
         ours = shrink(ours, SMALL)
     peer = randomise_(transformers_model(ours), seed)
@@ -55,18 +58,15 @@ def transformers_model(model: ConfigDict) -> Any:
             num_windows=backbone.windows,
             use_mask_token=False,
         )
-        config = transformers.RfDetrConfig(
-            backbone_config=transformers.RfDetrDinov2Config(**vit), layer_norm_eps=1e-6, **common
-        )
-        return transformers.RfDetrForObjectDetection(config).eval()
+        common.update(backbone_config=transformers.RfDetrDinov2Config(**vit), layer_norm_eps=1e-6)
+        return transformers.RfDetrForObjectDetection(transformers.RfDetrConfig(**common)).eval()
     vit.update(
         pretrain_image_size=backbone.grid_size * backbone.patch_size,
         num_windows=backbone.windows**2,
         window_block_indices=[i for i in range(backbone.depth) if i not in backbone.global_blocks],
     )
-    config = transformers.LwDetrConfig(
+    common.update(
         backbone_config=transformers.LwDetrViTConfig(**vit),
         projector_scale_factors=list(model.neck.get('scales', (1.0,))),
-        **common,
     )
-    return transformers.LwDetrForObjectDetection(config).eval()
+    return transformers.LwDetrForObjectDetection(transformers.LwDetrConfig(**common)).eval()

@@ -1,5 +1,5 @@
-# LW-DETR: a ViT, a projector and a short decoder; queries in 13 groups, each selected by proposals of its
-# own; boxes are moved in units of their own size, and all layers add to the same reference.
+# LW-DETR: a ViT, a projector and a short decoder. Each of 13 groups of queries is selected by its own
+# proposals; boxes are moved in units of their own size, and all layers add to the same reference.
 _base_ = '../backbones/windowed_vit.py'
 
 model = dict(

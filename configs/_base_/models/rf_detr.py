@@ -1,9 +1,14 @@
-# RF-DETR: LW-DETR with DINOv2's small ViT, in 2 x 2 windows, and layer norms in the projector.
+# RF-DETR-small: LW-DETR with DINOv2's small ViT, in 2 x 2 windows, and layer norms in the projector. In
+# training every batch is resized to a side between 352 and 672.
 _base_ = './lw_detr.py'
 
+resize = dict(
+    type='BatchSyncRandomResize', random_size_range=(352, 672), interval=1, size_divisor=32)
 model = dict(
     layout='rf_detr',
-    data_preprocessor=dict(pad_size_divisor=32),
+    data_preprocessor=dict(
+        pad_size_divisor=32,
+        batch_augments=[resize]),
     backbone=dict(
         embed_dims=384,
         depth=12,
@@ -11,6 +16,7 @@ model = dict(
         windows=2,
         global_blocks=(3, 6, 9),
         out_indices=(2, 5, 8, 11),
+        grid_size=32,
         class_token=True,
         norm=True,
         key_bias=True,

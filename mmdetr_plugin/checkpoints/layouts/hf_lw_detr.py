@@ -44,7 +44,7 @@ def projector(part: MultiScaleProjector, level: str = 'scale_layers.{}.') -> Nam
         place = level.format(i)
         names[f'levels.{i}.block.'] = f'{place}projector_layer.'
         names[f'levels.{i}.norm.'] = f'{place}layer_norm.'
-        for j in range(len(part.levels[i].resize)):
+        for j in range(part.num_maps):
             names[f'levels.{i}.resize.{j}.'] = f'{place}sampling_layers.{j}.layers.0.'
     return names
 

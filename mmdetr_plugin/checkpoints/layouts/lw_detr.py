@@ -23,9 +23,9 @@ MASK_TOKEN = 'embeddings.mask_token'
 
 def projector(part: MultiScaleProjector) -> Names:
     names: dict[str, Target] = {}
-    for i, level in enumerate(part.levels):
+    for i in range(len(part.levels)):
         names |= {f'levels.{i}.block.': f'stages.{i}.0.', f'levels.{i}.norm.': f'stages.{i}.1.'}
-        for j in range(len(level.resize)):
+        for j in range(part.num_maps):
             names[f'levels.{i}.resize.{j}.'] = f'stages_sampling.{i}.{j}.0.'
     return names
 

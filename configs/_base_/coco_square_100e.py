@@ -1,0 +1,5 @@
+# Data, schedule and runtime: COCO in squares, 100 epochs; averaged weights are evaluated and saved.
+_base_ = ['./datasets/coco_square.py', './schedules/rf_detr_100e.py', './default_runtime.py']
+
+_average = dict(ema_type='ExpMomentumEMA', momentum=0.007, gamma=100, update_buffers=True)
+custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', **_average)]
