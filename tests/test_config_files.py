@@ -52,6 +52,17 @@ TRAINABLE = {
 classes, the panoptic ones 250."""
 
 
+ROUNDED = {
+    'lw_detr_tiny': 12.1,
+    'lw_detr_small': 14.6,
+    'lw_detr_medium': 28.2,
+    'rf_detr_nano': 30.5,
+    'rf_detr_small': 32.1,
+    'rf_detr_medium': 33.7,
+}
+"""Of models of which only the table of their README is known."""
+
+
 @pytest.fixture(scope='module', params=[*tiny.CONFIGS, *tiny.FINETUNE])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -185,3 +196,5 @@ def test_size_is_the_published_one(name: str, cfg: Config) -> None:
     assert trainable > 0
     if name in TRAINABLE:
         assert round(trainable / 1e6, 3) == TRAINABLE[name]
+    if name in ROUNDED:
+        assert round(trainable / 1e6, 1) == ROUNDED[name]
