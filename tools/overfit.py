@@ -61,6 +61,11 @@ ROWS = (
     'group_conditional_detr_r50',
     'group_dab_detr_r50',
     'group_dino_r50',
+    'ddq_detr_r50',
+    'mix_dn_sam_detr_r50',
+    'mix_dn_conditional_detr_r50',
+    'mix_dn_anchor_detr_r50',
+    'mix_group_two_stage_r50',
     'lw_detr_tiny',
     'rf_detr_small',
 )

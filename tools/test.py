@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         dump_results(parser, cfg, args.out)
     command_line.build_runner(parser, cfg, 'test').test()
-    command_line.disconnect_processes()
+    command_line.end_processes()
     return 0
 
 
