@@ -2,6 +2,7 @@
 
 from . import hooks
 from .layer_decay import LayerDecayConstructor
+from .optim_constructor import NoDecayConstructor
 from .optim_wrapper import BFloat16OptimWrapper
 
-__all__ = ['BFloat16OptimWrapper', 'LayerDecayConstructor', 'hooks']
+__all__ = ['BFloat16OptimWrapper', 'LayerDecayConstructor', 'NoDecayConstructor', 'hooks']
