@@ -2,13 +2,8 @@
 # block is not read.
 _base_ = './rf_detr_small.py'
 
-train_pipeline, test_pipeline = (
-    [dict(step, scale=(side, side)) if 'scale' in step else step for step in pipeline]
-    for pipeline, side in ((_base_.train_pipeline, 840), (_base_.test_pipeline, 560)))
 model = dict(
-    data_preprocessor=dict(
-        pad_size_divisor=56,
-        batch_augments=[dict(_base_.resize, random_size_range=(280, 840), size_divisor=56)]),
+    data_preprocessor=dict(pad_size_divisor=56),
     backbone=dict(
         patch_size=14,
         windows=4,
@@ -16,6 +11,9 @@ model = dict(
         out_indices=(1, 4, 7, 10),
         grid_size=37))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay=dict(layers=12)))
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader, val_dataloader = (
+    dict(dataset=dict(pipeline=[dict(x, scale=(side, side)) if 'scale' in x else x for x in steps]))
+    for steps, side in ((_base_.train_pipeline, 840), (_base_.test_pipeline, 560)))
 test_dataloader = val_dataloader
+_sizes = dict(_base_.multi_scale['augment'], sizes=list(range(280, 841, 56)))
+custom_hooks = [*_base_.custom_hooks[:-1], dict(_base_.multi_scale, augment=_sizes)]

@@ -95,10 +95,11 @@ def test_all_images_of_a_config_divide_into_windows(name: str) -> None:
     cfg = tiny.load(name)
     side = cfg.model.backbone.patch_size * cfg.model.backbone.windows
     assert cfg.model.data_preprocessor.pad_size_divisor == side
-    for resize in cfg.model.data_preprocessor.get('batch_augments', ()):
-        assert resize.size_divisor == side
-        assert max(resize.random_size_range) == cfg.train_dataloader.dataset.pipeline[4].scale[0]
-        assert all(size % side == 0 for size in resize.random_size_range)
+    for hook in (h for h in cfg.custom_hooks if h.type == 'mmdetr_plugin.BatchAugmentHook'):
+        sizes = hook.augment.sizes
+        assert all(size % side == 0 for size in sizes)
+        assert max(sizes) == cfg.train_dataloader.dataset.pipeline[4].scale[0]
+        assert cfg.val_dataloader.dataset.pipeline[1].scale[0] in sizes
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         (resize,) = (step for step in loader.dataset.pipeline if 'Resize' in step.type)
         scales = resize.get('scales') or [resize.scale]

@@ -53,7 +53,6 @@ def small(cfg: Config) -> Config:
         },
     )
     model = shrink(cfg.model, size)
-    model.data_preprocessor.pop('batch_augments', None)  # the demo's images have one size
     reader = model.decoder.layer.cross_attn
     if reader.get('levels'):  # one for each layer; those that remain are spread as they were
         reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]

@@ -1,5 +1,5 @@
-# Square images without padding, in both the sizes of RF-DETR-small: training resizes whole batches from
-# 672 x 672 (`model.data_preprocessor.batch_augments`), tests see 512 x 512.
+# Square images without padding, in the sizes of RF-DETR-small: tests see 512 x 512; training images are
+# 672 x 672, and then batches are resized: `custom_hooks = [*_base_.custom_hooks, _base_.multi_scale]`.
 _square_crop = [
     dict(
         type='RandomChoiceResize', resize_type='Resize', keep_ratio=True,
@@ -25,3 +25,8 @@ square_test = [
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
+multi_scale = dict(
+    type='mmdetr_plugin.BatchAugmentHook',
+    augment=dict(
+        type='mmdetr_plugin.BatchRandomResize', mode='bilinear',
+        sizes=list(range(352, 673, 32))))

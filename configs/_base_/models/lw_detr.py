@@ -1,6 +1,6 @@
 # LW-DETR: a ViT, a projector and a short decoder. Each of 13 groups of queries is selected by its own
 # proposals; boxes are moved in units of their own size, and all layers add to the same reference.
-_base_ = '../backbones/windowed_vit.py'
+_base_ = ['../backbones/windowed_vit.py', './focal_costs.py']
 
 model = dict(
     type='mmdetr_plugin.DETR',
@@ -26,13 +26,7 @@ model = dict(
     head=dict(type='SetHead', encoder=13, encoder_classes=True),
     criterion=dict(
         type='SetCriterion',
-        assigner=dict(
-            type='HungarianAssigner',
-            match_costs=[
-                dict(type='FocalLossCost', weight=2.0, eps=1e-8),
-                dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-                dict(type='IoUCost', iou_mode='giou', weight=2.0),
-            ]),
+        assigner=dict(type='HungarianAssigner', match_costs=_base_.focal_costs),
         losses=dict(
             loss_cls=dict(type='IoUAwareClassLoss'),
             loss_bbox=dict(type='BoxL1Loss', loss_weight=5.0),

@@ -1,14 +1,9 @@
-# RF-DETR-small: LW-DETR with DINOv2's small ViT, in 2 x 2 windows, and layer norms in the projector. In
-# training every batch is resized to a side between 352 and 672.
+# RF-DETR-small: LW-DETR with DINOv2's small ViT, in 2 x 2 windows, and layer norms in the projector.
 _base_ = './lw_detr.py'
 
-resize = dict(
-    type='BatchSyncRandomResize', random_size_range=(352, 672), interval=1, size_divisor=32)
 model = dict(
     layout='rf_detr',
-    data_preprocessor=dict(
-        pad_size_divisor=32,
-        batch_augments=[resize]),
+    data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(
         embed_dims=384,
         depth=12,

@@ -1,7 +1,6 @@
-# As finetune_12e.py, with the rates of the parts that LW-DETR and RF-DETR have.
-_base_ = './finetune_12e.py'
-
-optim_wrapper = dict(
+# Rates of RF-DETR's parts: `optim_wrapper = _base_.vit_rates`. They are the defaults of the package
+# `rfdetr` (`lr_encoder`, `lr_component_decay`, `lr_vit_layer_decay`), which counts one block too many.
+vit_rates = dict(
     constructor='LayerDecayConstructor',
     paramwise_cfg=dict(
         layer_decay=dict(rate=0.8, layers=13, undecayed=('patch_embed', )),
