@@ -17,7 +17,6 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.registry import MODELS
@@ -68,8 +67,10 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 def training(model: nn.Module) -> Iterator[nn.Module]:
     """The model in training mode; batch norms keep their statistics, trained or not."""
     model.train()
-    for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
-        norm.eval()
+    model.backbone.eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     yield model
     model.eval()
 
@@ -192,7 +193,9 @@ def decode_features(
             torch.randn(1, model.embed_dims, *shape, generator=generators[1]) for shape in outer
         ]
         for large, (height, width) in zip(maps, inner):
-            features = torch.randn(1, model.embed_dims, height, width, generator=generators[0])
+            features = torch.randn(
+                1, model.position.embed_dims, height, width, generator=generators[0]
+            )
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
         index = None if index is None else move_tokens(index, inner, outer)

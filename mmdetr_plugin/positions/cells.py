@@ -53,7 +53,10 @@ def _codes(
     """(H, W, C)."""
     row, column = (
         sine_code(
-            torch.arange(size, dtype=torch.float32, device=device), embed_dims // 2, temperature, 1.0
+            torch.arange(size, dtype=torch.float32, device=device),
+            embed_dims // 2,
+            temperature,
+            1.0,
         )
         .unflatten(-1, (-1, 2))
         .mT.flatten(-2)  # all sines, then all cosines
@@ -64,6 +67,8 @@ def _codes(
 
 
 @lru_cache(maxsize=64)
-def _cached_codes(*arguments: int) -> Tensor:
+def _cached_codes(
+    height: int, width: int, embed_dims: int, temperature: float, device: torch.device
+) -> Tensor:
     with torch.inference_mode(False):  # a later training step may save them for its backward pass
-        return _codes(*arguments)
+        return _codes(height, width, embed_dims, temperature, device)

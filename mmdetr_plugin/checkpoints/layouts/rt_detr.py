@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .common import COMMON
@@ -17,37 +17,63 @@ if TYPE_CHECKING:
     from mmdet.models.necks import ChannelMapper
 
     from ...backbones.resnet_vd import ResNetVD
+    from ...detector import DETR
     from ...heads.set_head import SetHead
     from ...transformer.hybrid_encoder import HybridEncoder
 
-CONSTANTS = re.compile(r'decoder\.(anchors|valid_mask)|.*\.num_points_scale')
-"""Numbers that follow from the size of the picture and the number of points."""
+OF_SIZE = ('decoder.anchors', 'decoder.valid_mask')
+"""Constants that follow from the size of the picture: later models keep them in their files."""
 
 
-def without_constants(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not CONSTANTS.fullmatch(name)}
+def without_sizes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in OF_SIZE}
 
 
-def vd(part: ResNetVD) -> Names:
-    names: dict[str, Target] = {}
+def scales(
+    model: DETR, name: str = 'decoder.decoder.layers.{}.cross_attn.num_points_scale'
+) -> dict[str, Tensor]:
+    """1 / points of the level for every sampling point of a head, in each decoder layer."""
+    return {
+        name.format(i): torch.cat([torch.full((n,), 1 / n) for n in layer.cross_attn.points])
+        for i, layer in enumerate(model.decoder.layers)
+    }
+
+
+class VDNames(NamedTuple):
+    """Names of the parts of a ResNet-vd; {i} is a number, {s} that of a stage, {b} of a block.
+
+    In the first block of a later stage, the convolution of the shortcut stands behind a pooling.
+    """
+
+    stem: str = 'conv1.conv1_{n}.'
+    block: str = 'res_layers.{s}.blocks.{b}.'
+    branches: tuple[str, ...] = ('branch2a.', 'branch2b.', 'branch2c.')
+    short: str = 'short.'
+    pooled: str = 'short.conv.'
+    conv: str = 'conv.'
+    norm: str = 'norm.'
+
+
+OFFICIAL_VD = VDNames()
+
+
+def vd(part: ResNetVD, names: VDNames = OFFICIAL_VD) -> Names:
+    """Names of the backbone's convolutions and norms."""
+    pairs = {}
     for i in range(3):
-        names[f'stem.{3 * i}.'] = f'conv1.conv1_{i + 1}.conv.'
-        names[f'stem.{3 * i + 1}.'] = f'conv1.conv1_{i + 1}.norm.'
+        pairs[f'stem.{3 * i}.', f'stem.{3 * i + 1}.'] = names.stem.format(n=i + 1, i=i)
     for stage, layer in enumerate(part.res_layers):
         for number, block in enumerate(getattr(part, layer)):
-            ours, theirs = f'{layer}.{number}.', f'res_layers.{stage}.blocks.{number}.'
+            ours, theirs = f'{layer}.{number}.', names.block.format(s=stage, b=number)
             for i in range(3 if hasattr(block, 'conv3') else 2):
-                branch = f'{theirs}branch2{"abc"[i]}.'
-                names[f'{ours}conv{i + 1}.'] = f'{branch}conv.'
-                names[f'{ours}bn{i + 1}.'] = f'{branch}norm.'
-            if block.downsample is None:
-                continue
-            kinds = [type(child).__name__ for child in block.downsample]
-            pooled = stage > 0 and kinds[0] == 'AvgPool2d'
-            place = f'{theirs}short.conv.' if pooled else f'{theirs}short.'
-            for i, kind in zip((-2, -1), ('conv', 'norm'), strict=True):
-                names[f'{ours}downsample.{len(kinds) + i}.'] = f'{place}{kind}.'
-    return names
+                pairs[f'{ours}conv{i + 1}.', f'{ours}bn{i + 1}.'] = theirs + names.branches[i]
+            if block.downsample is not None:
+                last = len(block.downsample) - 1
+                short = names.pooled if stage else names.short
+                pair = f'{ours}downsample.{last - 1}.', f'{ours}downsample.{last}.'
+                pairs[pair] = theirs + short
+    kinds = (names.conv, names.norm)
+    return {name: at + kind for pair, at in pairs.items() for name, kind in zip(pair, kinds)}
 
 
 def hybrid(part: HybridEncoder) -> Names:
@@ -94,7 +120,8 @@ RT_DETR = register(
         base=COMMON,
         origin='official',
         marks=('decoder.enc_output.',),
-        from_file=without_constants,
+        from_file=without_sizes,
+        counters=True,
         parts={
             'DETR': {'decoder.': '/decoder.decoder.'},
             'ResNetVD': vd,
@@ -120,6 +147,7 @@ RT_DETR_V2 = register(
     Layout(
         'rt_detr_v2',
         base=RT_DETR,
+        constants=scales,
         parts={
             'ChannelMapper': neck_v2,
             'EncoderProposals': {
