@@ -54,9 +54,7 @@ def transformers_model(model: ConfigDict) -> Any:
     }
     if backbone.get('class_token'):
         vit.update(
-            image_size=backbone.grid_size * backbone.patch_size,
-            num_windows=backbone.windows,
-            use_mask_token=False,
+            image_size=backbone.grid_size * backbone.patch_size, num_windows=backbone.windows
         )
         common.update(backbone_config=transformers.RfDetrDinov2Config(**vit), layer_norm_eps=1e-6)
         return transformers.RfDetrForObjectDetection(transformers.RfDetrConfig(**common)).eval()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .hf import HF
 from .layout import Layout, Names, Target
-from .lw_detr import c2f, groups, heads, proposals, without_mask_token
+from .lw_detr import c2f, groups, heads, mask_token, proposals
 from .registry import register
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ HF_LW_DETR = register(
         official='lw_detr',
         marks=('model.backbone.projector.scale_layers.',),
         from_file=names_of_model,
+        counters=True,
         parts={
             'DETR': {
                 'backbone.': '/model.backbone.backbone.',
@@ -102,7 +103,7 @@ register(
         base=HF_LW_DETR,
         official='rf_detr',
         marks=('model.backbone.projector.projector_layer.',),
-        from_file=without_mask_token,
+        constants=partial(mask_token, name='model.backbone.backbone.embeddings.mask_token'),
         parts={
             'WindowedViT': {
                 'class_token': 'embeddings.cls_token',

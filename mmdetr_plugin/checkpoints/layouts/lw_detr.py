@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ..shares import share
@@ -13,12 +13,10 @@ from .official import OFFICIAL
 from .registry import register
 
 if TYPE_CHECKING:
+    from ...detector import DETR
     from ...heads.set_head import SetHead
     from ...necks.projector import C2f, MultiScaleProjector
     from ...queries import EncoderProposals, GroupQueries
-
-MASK_TOKEN = 'embeddings.mask_token'
-"""Of DINOv2's pre-training; no detector reads it."""
 
 
 def projector(part: MultiScaleProjector) -> Names:
@@ -66,8 +64,11 @@ def heads(part: SetHead, root: str = '/transformer.') -> Names:
     return names
 
 
-def without_mask_token(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.endswith(MASK_TOKEN)}
+def mask_token(
+    model: DETR, name: str = 'backbone.0.encoder.encoder.embeddings.mask_token'
+) -> dict[str, Tensor]:
+    """The token of DINOv2's pre-training, which no detector reads."""
+    return {name: torch.zeros(1, model.backbone.out_channels[0])}
 
 
 LW_DETR = register(
@@ -75,6 +76,7 @@ LW_DETR = register(
         'lw_detr',
         base=OFFICIAL,
         marks=('backbone.0.encoder.patch_embed.',),
+        counters=True,
         parts={
             'DETR': {
                 'backbone.': '/backbone.0.encoder.',
@@ -98,7 +100,7 @@ register(
         'rf_detr',
         base=LW_DETR,
         marks=('backbone.0.encoder.encoder.',),
-        from_file=without_mask_token,
+        constants=mask_token,
         parts={
             'WindowedViT': {
                 'class_token': 'encoder.embeddings.cls_token',
