@@ -65,9 +65,12 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 
 @contextlib.contextmanager
 def training(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in training mode; the backbone's norms keep their statistics, trained or not."""
+    """The model in training mode; batch norms keep their statistics, trained or not."""
     model.train()
     model.backbone.eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     yield model
     model.eval()
 
@@ -190,7 +193,9 @@ def decode_features(
             torch.randn(1, model.embed_dims, *shape, generator=generators[1]) for shape in outer
         ]
         for large, (height, width) in zip(maps, inner):
-            features = torch.randn(1, model.embed_dims, height, width, generator=generators[0])
+            features = torch.randn(
+                1, model.position.embed_dims, height, width, generator=generators[0]
+            )
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
         index = None if index is None else move_tokens(index, inner, outer)

@@ -66,6 +66,10 @@ ROWS = (
     'mix_dn_conditional_detr_r50',
     'mix_dn_anchor_detr_r50',
     'mix_group_two_stage_r50',
+    'rt_detr_r18',
+    'rtdetrv2_r18',
+    'lw_detr_tiny',
+    'rf_detr_small',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps

@@ -3,44 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..ops.deformable import Shapes, check_backend, deformable_attention, level_tables
+from ..ops.deformable_cells import sample_cells
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
 
+SAMPLING = ('bilinear', 'discrete')
+
 
 class DeformableProjections(nn.Module):
-    """The four projections of deformable attention and the sampling between them."""
+    """The projections of deformable attention and the sampling between them.
+
+    Args:
+        num_points: points per head and level, one number or one for each level.
+        value_dims: width of the values; None = ``embed_dims``.
+        projected: whether values and output are projected; False: the heads read slices of the memory
+            as it is (D-FINE).
+        sampling: ``bilinear``, or ``discrete``: the nearest cell, whose place has no gradient, so the
+            offsets are not trained (RT-DETRv2).
+        backend: see :class:`DeformableAttention`.
+    """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
         num_levels: int,
-        num_points: int,
+        num_points: int | Sequence[int],
         value_dims: int | None = None,
+        projected: bool = True,
+        sampling: str = 'bilinear',
         backend: str | None = None,
     ) -> None:
         super().__init__()
         if backend is not None:
             check_backend(backend)
+        if sampling not in SAMPLING:
+            raise ValueError(f'sampling must be one of {SAMPLING}, got {sampling!r}; change it')
         self.backend = backend
+        self.sampling = sampling
         value_dims = embed_dims if value_dims is None else value_dims
         check_heads(embed_dims, num_heads)
         check_heads(value_dims, num_heads)
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.num_levels = num_levels
-        self.num_points = num_points
-        samples = num_heads * num_levels * num_points
+        self.num_points = num_points if isinstance(num_points, int) else tuple(num_points)
+        self.points = (num_points,) * num_levels if isinstance(num_points, int) else num_points
+        if len(self.points) != num_levels:
+            raise ValueError(
+                f'num_points must be one number, or one for each of the num_levels={num_levels}, got '
+                f'{list(self.points)}; change one of them'
+            )
+        samples = num_heads * sum(self.points)
         self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
         self.attention_weights = nn.Linear(embed_dims, samples)
-        self.value_proj = nn.Linear(embed_dims, value_dims)
-        self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.value_proj = nn.Linear(embed_dims, value_dims) if projected else nn.Identity()
+        self.output_proj = nn.Linear(value_dims, embed_dims) if projected else nn.Identity()
+        if sampling == 'discrete':
+            self.sampling_offsets.requires_grad_(False)
         self.init_weights_()
 
     def init_weights_(self) -> None:
@@ -48,16 +75,17 @@ class DeformableProjections(nn.Module):
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack((angles.cos(), angles.sin()), -1)
         directions = directions / directions.abs().amax(-1, keepdim=True)
-        distance = torch.arange(1, self.num_points + 1).view(1, 1, -1, 1)
-        offsets = directions[:, None, None].expand(-1, self.num_levels, -1, -1) * distance
+        distance = torch.cat([torch.arange(1, number + 1) for number in self.points])
+        offsets = directions[:, None] * distance[:, None]
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.flatten())
         for proj in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(proj.weight)
-            nn.init.zeros_(proj.bias)
+            if isinstance(proj, nn.Linear):
+                nn.init.xavier_uniform_(proj.weight)
+                nn.init.zeros_(proj.bias)
 
     def sample(
         self, query: Tensor, points: Tensor, value: Tensor, mask: Tensor | None, shapes: Shapes
@@ -82,30 +110,51 @@ class DeformableProjections(nn.Module):
         value = self.value_proj(value)
         if mask is not None:
             value = value.masked_fill(mask[..., None], 0.0)
-        layout = (self.num_heads, self.num_levels, self.num_points)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.float().softmax(-1) if weights.dtype.itemsize < 4 else weights.softmax(-1)
         # Offsets and places stay in single precision under autocast: bf16 steps are whole pixels.
-        offsets = self.sampling_offsets(query).to(points.dtype).unflatten(-1, (*layout, 2))
-        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        offsets = self.sampling_offsets(query).to(points.dtype)
+        offsets = offsets.unflatten(-1, (self.num_heads, -1, 2))
         value = value.unflatten(-1, (self.num_heads, -1))
-        weights = weights.unflatten(-1, layout[1:])
-        out = deformable_attention(value, shapes, locations, weights, self.backend)
-        return self.output_proj(out)
+        if len(set(self.points)) == 1:
+            return self.output_proj(self._sum(value, shapes, points, offsets, weights))
+        # The backends take levels with equally many points, so each level has a call of its own.
+        parts = zip(
+            value.split([h * w for h, w in shapes], 1),
+            ((shape,) for shape in shapes),
+            points.split(1, 2),
+            offsets.split(self.points, 3),
+            weights.split(self.points, 3),
+            strict=True,
+        )
+        return self.output_proj(torch.stack([self._sum(*part) for part in parts]).sum(0))
+
+    def _sum(
+        self, value: Tensor, shapes: Shapes, points: Tensor, offsets: Tensor, weights: Tensor
+    ) -> Tensor:
+        """(B, N, C): weighted sum of samples of levels that have equally many points."""
+        layout = (len(shapes), -1)
+        offsets, weights = offsets.unflatten(3, layout), weights.unflatten(3, layout)
+        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        if self.sampling == 'discrete':
+            return sample_cells(value, shapes, locations, weights).to(value.dtype)
+        return deformable_attention(value, shapes, locations, weights, self.backend)
 
     def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
         """Offsets are cells around a point, fractions of half the size around a box."""
         if points.shape[-1] == 2:
             sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
             return points + offsets / sizes[:, None]
-        return points[..., :2] + offsets / self.num_points * points[..., 2:] * 0.5
+        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
 
 
 @MODELS.register_module()
 class DeformableAttention(DeformableProjections, AttentionOp):
     """Attention to ``num_points`` sampled places per head and level of the memory.
 
-    ``backend`` forces one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None takes the fastest.
+    Args:
+        num_points, projected, sampling: see :class:`DeformableProjections`.
+        backend: one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None = the fastest.
     """
 
     def __init__(
@@ -113,10 +162,14 @@ class DeformableAttention(DeformableProjections, AttentionOp):
         embed_dims: int = 256,
         num_heads: int = 8,
         num_levels: int = 4,
-        num_points: int = 4,
+        num_points: int | Sequence[int] = 4,
+        projected: bool = True,
+        sampling: str = 'bilinear',
         backend: str | None = None,
     ) -> None:
-        super().__init__(embed_dims, num_heads, num_levels, num_points, backend=backend)
+        super().__init__(
+            embed_dims, num_heads, num_levels, num_points, None, projected, sampling, backend
+        )
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         mask = memory.mask if memory.padded else None

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from .layouts import get_layout, hf_layout, recognise
 from .names import IGNORED, Pieces, layout_names
 from .rows import row_table
+from .shares import join_shares, split_shares
 
 if TYPE_CHECKING:
     from ..detector import DETR
 
-WRAPPERS = ('state_dict', 'model')
-"""Entries under which checkpoints keep the weights."""
+WRAPPERS = ('ema', 'state_dict', 'model', 'module')
+"""Entries under which checkpoints keep the weights, averaged ones (``ema.module``) first."""
 
 MASK_HEAD = 'mask_head.'
 MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
@@ -26,8 +27,8 @@ MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The weights of a checkpoint, which may have them under ``state_dict`` or ``model``; without the
-    prefix that DDP adds."""
+    """The weights of a checkpoint, which may have them under one of ``WRAPPERS``; without the prefix
+    that DDP adds. Averaged weights are preferred to those that were trained."""
     for key in WRAPPERS:
         if isinstance(checkpoint.get(key), Mapping):
             return unwrap(checkpoint[key])
@@ -83,15 +84,20 @@ def _rename(
     state: Mapping[str, Tensor], model: DETR, layout: str, masks: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by our names, and the names that were filled."""
+    constants = get_layout(layout).constants_of(model)
+    state = {name: value for name, value in state.items() if name not in constants}
     state, without = _fit_masks(state, model, layout, masks)
     table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
+    state = split_shares(state, known)
     absent = {
         ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
     }
-    trainable = _trainable(model)
-    if all(absent[ours] for ours in table if ours not in trainable):
+    # Counters are not worth an error: older files lack them.
+    absent = {n: names for n, names in absent.items() if not (names and n.endswith(IGNORED))}
+    every, trainable = len(absent), _trainable(model)
+    if all(names for ours, names in absent.items() if ours not in trainable):
         absent = {ours: names for ours, names in absent.items() if ours in trainable}
     lacks = get_layout(layout).lacks
     may_lack = set() if lacks is None else lacks(table)
@@ -105,8 +111,8 @@ def _rename(
     for ours in (n for n in out if table[n][0][0] in short):
         out[ours] = F.pad(out[ours], (0, 0, 0, rows[ours].extra))
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
-    if len(absent) == len(table):
-        counters = [name for name in target if name.endswith(IGNORED)]
+    if len(absent) == every:
+        counters = [name for name in target if name.endswith(IGNORED) and name not in out]
         out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
     return {name: out[name] for name in target if name in out}, filled
 
@@ -175,7 +181,8 @@ def _write(state: Mapping[str, Tensor], model: DETR, layout: str) -> dict[str, T
         for names in sources if ours in state else ():
             pieces = (state[ours],) if len(names) == 1 else state[ours].chunk(len(names))
             out.update(zip(names, pieces, strict=True))
-    return out
+    out = join_shares(out)
+    return {**out, **get_layout(layout).constants_of(model)} if set(table) <= set(state) else out
 
 
 def _trainable(model: DETR) -> set[str]:

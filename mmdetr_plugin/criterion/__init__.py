@@ -2,18 +2,21 @@
 
 from ..structures import Targets
 from .assigner import HungarianAssigner
+from .iou_aware import IoUAwareClassLoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
+from .varifocal import VarifocalClassLoss
 
 __all__ = [
     'BoxGIoULoss',
     'BoxL1Loss',
     'FocalClassLoss',
     'HungarianAssigner',
+    'IoUAwareClassLoss',
     'Loss',
     'MaskDiceLoss',
     'MaskFocalLoss',
@@ -25,4 +28,5 @@ __all__ = [
     'SoftmaxClassLoss',
     'Source',
     'Targets',
+    'VarifocalClassLoss',
 ]

@@ -1,5 +1,6 @@
 """Necks."""
 
 from .encoder_neck import EncoderNeck
+from .projector import MultiScaleProjector
 
-__all__ = ['EncoderNeck']
+__all__ = ['EncoderNeck', 'MultiScaleProjector']

@@ -17,6 +17,16 @@ SWIN = {
 }
 """Entries to replace in a SwinTransformer, whatever the size."""
 
+VIT: dict[str, Any] = {
+    'embed_dims': 48,
+    'num_heads': 4,
+    'patch_size': 16,
+    'windows': 2,
+    'grid_size': 6,
+    'init_cfg': None,
+}
+"""Entries to replace in a WindowedViT, whatever the size."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -38,7 +48,13 @@ class ModelSize:
 TINY = ModelSize(
     depths=(1, 2),
     backbone={'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None},
-    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_many': 24, 'num_groups': 8},
+    everywhere={
+        'hidden_dims': 48,
+        'hidden_channels': 24,
+        'num_queries': 12,
+        'num_many': 24,
+        'num_groups': 8,
+    },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
 """The size of the unit tests: a forward pass takes milliseconds."""
@@ -48,14 +64,19 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet or SwinTransformer; it is not changed.
+        model: ``cfg.model`` of any variant with a ResNet, SwinTransformer or WindowedViT; it is not
+            changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """
     small: ConfigDict = replace_everywhere(model, size.everywhere)
-    small.backbone.update(
-        SWIN if small.backbone.type.endswith('SwinTransformer') else size.backbone
-    )
+    if small.backbone.type.endswith('SwinTransformer'):
+        small.backbone.update(SWIN)
+    elif small.backbone.type.endswith('WindowedViT'):
+        small.backbone.update(VIT)
+        small.data_preprocessor.pad_size_divisor = VIT['patch_size'] * VIT['windows']
+    else:
+        small.backbone.update(size.backbone)
     # A mask head reads the maps before those of the neck too.
     if 'in_channels' in small.neck:
         widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
@@ -64,7 +85,12 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
         small.queries.embed_dims += size.model['embed_dims'] - model['embed_dims']
     for part, depth in zip((small.get('encoder'), small.decoder), size.depths):
         if part:
-            part.num_layers = min(part.num_layers, depth)
+            depth = min(part.num_layers, depth)
+            if part.get('eval_layer') is not None:
+                part.eval_layer = part.eval_layer * depth // part.num_layers
+            part.num_layers = depth
+    if small.get('encoder_dims') and 'embed_dims' in size.model:
+        small.encoder_dims = 3 * size.model['embed_dims'] // 2
     small.update({**size.model, **changes})
     return small
 

@@ -15,7 +15,9 @@ A prefix maps to
 * a string: the prefix in the layout;
 * a tuple: several names of one tensor;
 * a list: the tensor is split in the layout, along its first axis, e.g. ``in_proj_weight`` into the
-  matrices of queries, keys and values.
+  matrices of queries, keys and values;
+* a name that ends with ``[i/n]``: part i of the n equal parts that the rows of the tensor ``name`` have
+  in the layout, e.g. for the queries of group i (see :mod:`~mmdetr_plugin.checkpoints.shares`).
 
 Where names depend on the settings of a part, its entry is a function of the part. ``ABSENT`` is the
 entry of parts that no model of the layout has. Parts without an entry have our names.
@@ -58,6 +60,9 @@ class Layout:
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
         from_file: tensors as a file names them -> by the names of the table.
+        counters: whether files count the batches that each trained batch norm has seen, as torch does.
+        constants: tensors of files, by name, that follow from the model's config: they are not read,
+            and written with the weights of a whole model.
         official: the official layout of the same models, if this is the one that they are written in
             for others.
     """
@@ -71,6 +76,8 @@ class Layout:
     lacks: Callable[[Collection[str]], set[str]] | None = None
     short: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    counters: bool = False
+    constants: Callable[[DETR], Mapping[str, Tensor]] | None = None
     official: str = ''
 
     def __post_init__(self) -> None:
@@ -94,6 +101,10 @@ class Layout:
     def root_of(self, model: DETR) -> str:
         """What the names of the detector begin with."""
         return '' if model.mask_head is None else self.wrapper
+
+    def constants_of(self, model: DETR) -> Mapping[str, Tensor]:
+        """See ``constants``."""
+        return {} if self.constants is None else self.constants(model)
 
     def has_marks(self, names: Collection[str]) -> bool:
         """Whether these may be names of a file of this layout."""
