@@ -1,7 +1,8 @@
 """Backbones."""
 
 from .channels import map_channels
+from .hgnet import HGNetV2
 from .resnet import DilatedResNet
 from .timm import TimmBackbone
 
-__all__ = ['DilatedResNet', 'TimmBackbone', 'map_channels']
+__all__ = ['DilatedResNet', 'HGNetV2', 'TimmBackbone', 'map_channels']

@@ -60,8 +60,12 @@ def _fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     conv.folded_norm = (norm,)
 
 
-def _unfold_(conv: nn.Conv2d) -> None:
-    conv.__class__ = nn.Conv2d
+def unfold_replaced_(module: nn.Module) -> None:
+    """Undo the folding of norms that were replaced since, e.g. by ``SyncBatchNorm``."""
+    parts = set(module.modules())
+    for part in parts:
+        if isinstance(part, FoldedConv2d) and part.folded_norm[0] not in parts:
+            part.__class__ = nn.Conv2d
 
 
 @MODELS.register_module()
@@ -85,10 +89,7 @@ class DilatedResNet(MMDetResNet):
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)
-        parts = set(self.modules())
-        for part in parts:  # a norm that was replaced, e.g. by SyncBatchNorm, is no longer folded
-            if isinstance(part, FoldedConv2d) and part.folded_norm[0] not in parts:
-                _unfold_(part)
+        unfold_replaced_(self)
         return self
 
     @staticmethod
