@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +16,23 @@ from .base import AttentionOp, check_heads
 
 
 class DeformableProjections(nn.Module):
-    """The four projections of deformable attention and the sampling between them."""
+    """The projections of deformable attention and the sampling between them.
+
+    Args:
+        num_points: of every head and level; a list has a number for each level.
+        value_dims: width of the values.
+        projected: project the values and the output; False: heads read slices of the tokens (D-FINE).
+        backend: see :class:`DeformableAttention`.
+    """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
         num_levels: int,
-        num_points: int,
+        num_points: int | Sequence[int],
         value_dims: int | None = None,
+        projected: bool = True,
         backend: str | None = None,
     ) -> None:
         super().__init__()
@@ -35,12 +45,15 @@ class DeformableProjections(nn.Module):
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.num_levels = num_levels
-        self.num_points = num_points
-        samples = num_heads * num_levels * num_points
+        self.num_points = points_of_levels(num_points, num_levels)
+        samples = num_heads * sum(self.num_points)
         self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
         self.attention_weights = nn.Linear(embed_dims, samples)
-        self.value_proj = nn.Linear(embed_dims, value_dims)
-        self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.value_proj: nn.Module = nn.Identity()
+        self.output_proj: nn.Module = nn.Identity()
+        if projected:
+            self.value_proj = nn.Linear(embed_dims, value_dims)
+            self.output_proj = nn.Linear(value_dims, embed_dims)
         self.init_weights_()
 
     def init_weights_(self) -> None:
@@ -48,16 +61,17 @@ class DeformableProjections(nn.Module):
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack((angles.cos(), angles.sin()), -1)
         directions = directions / directions.abs().amax(-1, keepdim=True)
-        distance = torch.arange(1, self.num_points + 1).view(1, 1, -1, 1)
-        offsets = directions[:, None, None].expand(-1, self.num_levels, -1, -1) * distance
+        distance = torch.cat([torch.arange(1, number + 1) for number in self.num_points])
+        offsets = directions[:, None] * distance[:, None]
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.flatten())
         for proj in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(proj.weight)
-            nn.init.zeros_(proj.bias)
+            if isinstance(proj, nn.Linear):
+                nn.init.xavier_uniform_(proj.weight)
+                nn.init.zeros_(proj.bias)
 
     def sample(
         self, query: Tensor, points: Tensor, value: Tensor, mask: Tensor | None, shapes: Shapes
@@ -82,15 +96,29 @@ class DeformableProjections(nn.Module):
         value = self.value_proj(value)
         if mask is not None:
             value = value.masked_fill(mask[..., None], 0.0)
-        layout = (self.num_heads, self.num_levels, self.num_points)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.float().softmax(-1) if weights.dtype.itemsize < 4 else weights.softmax(-1)
         # Offsets and places stay in single precision under autocast: bf16 steps are whole pixels.
-        offsets = self.sampling_offsets(query).to(points.dtype).unflatten(-1, (*layout, 2))
-        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        offsets = self.sampling_offsets(query).to(points.dtype)
+        offsets = offsets.unflatten(-1, (self.num_heads, -1, 2))
         value = value.unflatten(-1, (self.num_heads, -1))
-        weights = weights.unflatten(-1, layout[1:])
-        out = deformable_attention(value, shapes, locations, weights, self.backend)
+        out = None
+        for levels, number in runs_of_levels(self.num_points):
+            samples = slice(sum(self.num_points[: levels.start]), sum(self.num_points[: levels.stop]))
+            tokens = slice(
+                sum(h * w for h, w in shapes[: levels.start]),
+                sum(h * w for h, w in shapes[: levels.stop]),
+            )
+            chosen = offsets[:, :, :, samples].unflatten(3, (-1, number))
+            places = points[:, :, None, levels, None]
+            sampled = deformable_attention(
+                value[:, tokens],
+                shapes[levels],
+                self._locations(places, chosen, shapes[levels]),
+                weights[..., samples].unflatten(-1, (-1, number)),
+                self.backend,
+            )
+            out = sampled if out is None else out + sampled
         return self.output_proj(out)
 
     def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
@@ -98,12 +126,39 @@ class DeformableProjections(nn.Module):
         if points.shape[-1] == 2:
             sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
             return points + offsets / sizes[:, None]
-        return points[..., :2] + offsets / self.num_points * points[..., 2:] * 0.5
+        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
+
+
+def points_of_levels(num_points: int | Sequence[int], num_levels: int) -> tuple[int, ...]:
+    """The number of points of each level.
+
+    Raises:
+        ValueError: there are not as many numbers as levels.
+    """
+    if isinstance(num_points, int):
+        return (num_points,) * num_levels
+    if len(num_points) != num_levels:
+        raise ValueError(
+            f'num_points must be a number, or one for each of the {num_levels} feature levels, got '
+            f'{list(num_points)}; change it or model.num_levels'
+        )
+    return tuple(num_points)
+
+
+def runs_of_levels(num_points: tuple[int, ...]) -> list[tuple[slice, int]]:
+    """Neighbouring levels with equal numbers of points, which are sampled in one call."""
+    runs, start = [], 0
+    for number, group in itertools.groupby(num_points):
+        stop = start + len(list(group))
+        runs.append((slice(start, stop), number))
+        start = stop
+    return runs
 
 
 @MODELS.register_module()
 class DeformableAttention(DeformableProjections, AttentionOp):
-    """Attention to ``num_points`` sampled places per head and level of the memory.
+    """Attention to sampled places of the memory, ``num_points`` per head and level; a list has a number
+    for each level. Without projections (``projected=False``) heads read slices of the tokens.
 
     ``backend`` forces one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None takes the fastest.
     """
@@ -113,10 +168,13 @@ class DeformableAttention(DeformableProjections, AttentionOp):
         embed_dims: int = 256,
         num_heads: int = 8,
         num_levels: int = 4,
-        num_points: int = 4,
+        num_points: int | Sequence[int] = 4,
+        projected: bool = True,
         backend: str | None = None,
     ) -> None:
-        super().__init__(embed_dims, num_heads, num_levels, num_points, backend=backend)
+        super().__init__(
+            embed_dims, num_heads, num_levels, num_points, projected=projected, backend=backend
+        )
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         mask = memory.mask if memory.padded else None
