@@ -104,7 +104,9 @@ class DeformableProjections(nn.Module):
         value = value.unflatten(-1, (self.num_heads, -1))
         out = None
         for levels, number in runs_of_levels(self.num_points):
-            samples = slice(sum(self.num_points[: levels.start]), sum(self.num_points[: levels.stop]))
+            samples = slice(
+                sum(self.num_points[: levels.start]), sum(self.num_points[: levels.stop])
+            )
             tokens = slice(
                 sum(h * w for h, w in shapes[: levels.start]),
                 sum(h * w for h, w in shapes[: levels.stop]),

@@ -2,6 +2,7 @@
 
 from ..structures import Targets
 from .assigner import HungarianAssigner
+from .distributions import DecoupledDistillationLoss, FineGrainedLocalizationLoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
@@ -12,6 +13,8 @@ from .sources import Matches, Source
 __all__ = [
     'BoxGIoULoss',
     'BoxL1Loss',
+    'DecoupledDistillationLoss',
+    'FineGrainedLocalizationLoss',
     'FocalClassLoss',
     'HungarianAssigner',
     'Loss',
