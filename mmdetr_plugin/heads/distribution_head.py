@@ -24,9 +24,9 @@ class DistributionHead(SetHead):
     Each layer then adds to the logits of distributions over how far the sides lie from those of the
     initial box; their means give its box. The box is the next reference.
 
-    What losses may read in ``Prediction.extra`` of the layers: ``corners`` (B, N, 4, bins), the logits;
-    ``initial`` (B, N, 4), the initial boxes, detached; ``bins`` (B, N, bins), the distances of the bins,
-    see :mod:`mmdetr_plugin.ops.distributions`.
+    Losses may read in ``Prediction.extra`` of a layer: ``corners`` (B, N, 4, bins), the logits;
+    ``initial`` (B, N, 4), the initial boxes, detached; ``bins`` (B, N, bins), the distances of the
+    bins (:mod:`mmdetr_plugin.ops.distributions`).
 
     Args:
         num_bins: of a distribution, odd.

@@ -11,7 +11,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {'ReLU': F.relu, 'SiLU': F.
 
 
 class MLP(nn.Module):
-    """``num_layers`` linear layers with an activation between them, (..., in_dims) -> (..., out_dims)."""
+    """``num_layers`` linear layers with activations between them: (..., in_dims) -> (..., out_dims)."""
 
     def __init__(
         self,
