@@ -73,8 +73,9 @@ class HungarianAssigner(BaseAssigner):
                 target,
                 s.counts,
                 tuple(mask.sum(1).tolist()),
-                *cost.shape[2:4],
-                (s.query, s.target),
+                num_queries=cost.shape[2],
+                num_slots=cost.shape[3],
+                on_host=(s.query, s.target),
             )
             for query, target, s, mask, cost in zip(parts[::2], parts[1::2], solved, usable, costs)
         ]
