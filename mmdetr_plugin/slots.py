@@ -16,6 +16,7 @@ from .checkpoints.pretrained import missing_weights_explained
 from .compilation import compile_transformer
 from .freezing import freeze_
 from .heads import Head, MaskHead, PostProcess
+from .ops.folding import fold_norms_, unfold_replaced_
 from .queries import QuerySource
 from .registry import MODELS
 
@@ -40,13 +41,15 @@ class SlottedDetector(BaseDetector):
         num_levels: number of feature levels, which is the number of the neck's maps.
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
+        encoder_dims: width of the tokens in the neck and in an encoder that can change it, such as
+            ``HybridEncoder``; None = ``embed_dims``.
         dropout: of the transformer.
         layout: official layout of the published checkpoints of this model, one of those in
             ``checkpoints/layouts``.
         compile: arguments of ``torch.compile`` for encoder and decoder; None = not compiled. ``cells``
             pads the neck's maps to multiples of that many cells at the coarsest level, of twice as many
             at the next finer one, and so on: fewer shapes occur, so fewer graphs are compiled.
-        channels_last: whether backbone and neck use this memory format.
+        channels_last: whether the convolutions use this memory format.
 
     Raises:
         ValueError: a slot cannot be filled; the message names the slot and the remedy.
@@ -69,6 +72,7 @@ class SlottedDetector(BaseDetector):
         num_levels: int = 1,
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
+        encoder_dims: int | None = None,
         dropout: float = 0.1,
         layout: str = DEFAULT,
         compile: Mapping | None = None,  # noqa: A002 - as in MMEngine's configs
@@ -100,14 +104,18 @@ class SlottedDetector(BaseDetector):
         def build(cfg: Any, slot: str, **more: Any) -> Any:
             return build_slot(MODELS, cfg, slot, **stated, **more)
 
+        wide = encoder_dims or embed_dims
         self.backbone = build(backbone, 'backbone')
         channels = map_channels(self.backbone)
         read, self.unread = split_channels(neck, channels)
         self.neck = build(
-            neck, 'neck', in_channels=read, out_channels=embed_dims, num_outs=num_levels
+            neck, 'neck', in_channels=read, out_channels=wide, num_outs=num_levels
         )
-        self.position = build(position, 'position')
-        self.encoder = build(encoder, 'encoder')
+        self.position = build_slot(MODELS, position, 'position', **{**stated, 'embed_dims': wide})
+        self.encoder = build_slot(
+            MODELS, encoder, 'encoder', **{**stated, 'embed_dims': wide, 'out_dims': embed_dims}
+        )
+        check_widths(self.encoder, wide, embed_dims)
         stated['num_layers'] = stated_layers(decoder)
         for branch in branches:
             queries = {**branch, 'queries': queries}
@@ -120,9 +128,12 @@ class SlottedDetector(BaseDetector):
         finer = None if channels is None else channels[: self.unread]
         self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)
         self.compiled = compile_transformer(compile, mask_head is not None)
+        fold_norms_(self.neck)
+        if self.encoder is not None:
+            fold_norms_(self.encoder)
         if channels_last:
-            self.backbone.to(memory_format=torch.channels_last)
-            self.neck.to(memory_format=torch.channels_last)
+            for part in filter(None, (self.backbone, self.neck, self.encoder)):
+                part.to(memory_format=torch.channels_last)
         self.freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         freeze_(self, self.freeze)
         self.register_load_state_dict_pre_hook(accept_checkpoint)
@@ -130,6 +141,7 @@ class SlottedDetector(BaseDetector):
     def train(self, mode: bool = True) -> SlottedDetector:
         """As any module does, but frozen parts stay in evaluation mode."""
         super().train(mode)
+        unfold_replaced_(self)
         freeze_(self, self.freeze)
         return self
 
@@ -141,3 +153,17 @@ class SlottedDetector(BaseDetector):
         """
         with missing_weights_explained(self.backbone):
             super().init_weights()
+
+
+def check_widths(encoder: torch.nn.Module | None, encoder_dims: int, embed_dims: int) -> None:
+    """Check that what leaves the encoder is as wide as the queries.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if getattr(encoder, 'out_dims', encoder_dims) != embed_dims:
+        raise ValueError(
+            f'model.encoder_dims={encoder_dims} needs an encoder that changes the width to '
+            f'embed_dims={embed_dims}, got {type(encoder).__name__}; choose HybridEncoder, or leave '
+            'out encoder_dims'
+        )

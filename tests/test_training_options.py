@@ -17,7 +17,7 @@ from steps import FAMILIES, assert_outputs_equal, forward, loss_and_gradients
 from torch import nn
 
 from mmdetr_plugin.attention.base import clamp_to_dtype
-from mmdetr_plugin.backbones.resnet import FoldedConv2d, FoldedNorm
+from mmdetr_plugin.ops.folding import FoldedConv2d, FoldedNorm
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.testing import given_features
 

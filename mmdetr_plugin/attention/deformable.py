@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,18 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.deformable import Shapes, check_backend, deformable_attention, level_tables
+from ..ops.deformable_cells import sample_cells
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
+
+SAMPLING = ('bilinear', 'discrete')
 
 
 class DeformableProjections(nn.Module):
     """The projections of deformable attention and the sampling between them.
 
     Args:
-        num_points: of every head and level; a list has a number for each level.
-        value_dims: width of the values.
-        projected: project the values and the output; False: heads read slices of the tokens (D-FINE).
+        num_points: points per head and level, one number or one for each level.
+        value_dims: width of the values; None = ``embed_dims``.
+        projected: whether values and output are projected; False: the heads read slices of the memory
+            as it is (D-FINE).
+        sampling: ``bilinear``, or ``discrete``: the nearest cell, whose place has no gradient, so the
+            offsets are not trained (RT-DETRv2).
         backend: see :class:`DeformableAttention`.
     """
 
@@ -33,27 +38,36 @@ class DeformableProjections(nn.Module):
         num_points: int | Sequence[int],
         value_dims: int | None = None,
         projected: bool = True,
+        sampling: str = 'bilinear',
         backend: str | None = None,
     ) -> None:
         super().__init__()
         if backend is not None:
             check_backend(backend)
+        if sampling not in SAMPLING:
+            raise ValueError(f'sampling must be one of {SAMPLING}, got {sampling!r}; change it')
         self.backend = backend
+        self.sampling = sampling
         value_dims = embed_dims if value_dims is None else value_dims
         check_heads(embed_dims, num_heads)
         check_heads(value_dims, num_heads)
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.num_levels = num_levels
-        self.num_points = points_of_levels(num_points, num_levels)
-        samples = num_heads * sum(self.num_points)
+        self.num_points = num_points if isinstance(num_points, int) else tuple(num_points)
+        self.points = (num_points,) * num_levels if isinstance(num_points, int) else num_points
+        if len(self.points) != num_levels:
+            raise ValueError(
+                f'num_points must be one number, or one for each of the num_levels={num_levels}, got '
+                f'{list(self.points)}; change one of them'
+            )
+        samples = num_heads * sum(self.points)
         self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
         self.attention_weights = nn.Linear(embed_dims, samples)
-        self.value_proj: nn.Module = nn.Identity()
-        self.output_proj: nn.Module = nn.Identity()
-        if projected:
-            self.value_proj = nn.Linear(embed_dims, value_dims)
-            self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.value_proj = nn.Linear(embed_dims, value_dims) if projected else nn.Identity()
+        self.output_proj = nn.Linear(value_dims, embed_dims) if projected else nn.Identity()
+        if sampling == 'discrete':
+            self.sampling_offsets.requires_grad_(False)
         self.init_weights_()
 
     def init_weights_(self) -> None:
@@ -61,7 +75,7 @@ class DeformableProjections(nn.Module):
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack((angles.cos(), angles.sin()), -1)
         directions = directions / directions.abs().amax(-1, keepdim=True)
-        distance = torch.cat([torch.arange(1, number + 1) for number in self.num_points])
+        distance = torch.cat([torch.arange(1, number + 1) for number in self.points])
         offsets = directions[:, None] * distance[:, None]
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
@@ -102,26 +116,29 @@ class DeformableProjections(nn.Module):
         offsets = self.sampling_offsets(query).to(points.dtype)
         offsets = offsets.unflatten(-1, (self.num_heads, -1, 2))
         value = value.unflatten(-1, (self.num_heads, -1))
-        out = None
-        for levels, number in runs_of_levels(self.num_points):
-            samples = slice(
-                sum(self.num_points[: levels.start]), sum(self.num_points[: levels.stop])
-            )
-            tokens = slice(
-                sum(h * w for h, w in shapes[: levels.start]),
-                sum(h * w for h, w in shapes[: levels.stop]),
-            )
-            chosen = offsets[:, :, :, samples].unflatten(3, (-1, number))
-            places = points[:, :, None, levels, None]
-            sampled = deformable_attention(
-                value[:, tokens],
-                shapes[levels],
-                self._locations(places, chosen, shapes[levels]),
-                weights[..., samples].unflatten(-1, (-1, number)),
-                self.backend,
-            )
-            out = sampled if out is None else out + sampled
-        return self.output_proj(out)
+        if len(set(self.points)) == 1:
+            return self.output_proj(self._sum(value, shapes, points, offsets, weights))
+        # The backends take levels with equally many points, so each level has a call of its own.
+        parts = zip(
+            value.split([h * w for h, w in shapes], 1),
+            ((shape,) for shape in shapes),
+            points.split(1, 2),
+            offsets.split(self.points, 3),
+            weights.split(self.points, 3),
+            strict=True,
+        )
+        return self.output_proj(torch.stack([self._sum(*part) for part in parts]).sum(0))
+
+    def _sum(
+        self, value: Tensor, shapes: Shapes, points: Tensor, offsets: Tensor, weights: Tensor
+    ) -> Tensor:
+        """(B, N, C): weighted sum of samples of levels that have equally many points."""
+        layout = (len(shapes), -1)
+        offsets, weights = offsets.unflatten(3, layout), weights.unflatten(3, layout)
+        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        if self.sampling == 'discrete':
+            return sample_cells(value, shapes, locations, weights).to(value.dtype)
+        return deformable_attention(value, shapes, locations, weights, self.backend)
 
     def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
         """Offsets are cells around a point, fractions of half the size around a box."""
@@ -131,38 +148,13 @@ class DeformableProjections(nn.Module):
         return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
 
 
-def points_of_levels(num_points: int | Sequence[int], num_levels: int) -> tuple[int, ...]:
-    """The number of points of each level.
-
-    Raises:
-        ValueError: there are not as many numbers as levels.
-    """
-    if isinstance(num_points, int):
-        return (num_points,) * num_levels
-    if len(num_points) != num_levels:
-        raise ValueError(
-            f'num_points must be a number, or one for each of the {num_levels} feature levels, got '
-            f'{list(num_points)}; change it or model.num_levels'
-        )
-    return tuple(num_points)
-
-
-def runs_of_levels(num_points: tuple[int, ...]) -> list[tuple[slice, int]]:
-    """Neighbouring levels with equal numbers of points, which are sampled in one call."""
-    runs, start = [], 0
-    for number, group in itertools.groupby(num_points):
-        stop = start + len(list(group))
-        runs.append((slice(start, stop), number))
-        start = stop
-    return runs
-
-
 @MODELS.register_module()
 class DeformableAttention(DeformableProjections, AttentionOp):
-    """Attention to sampled places of the memory, ``num_points`` per head and level; a list has a number
-    for each level. Without projections (``projected=False``) heads read slices of the tokens.
+    """Attention to ``num_points`` sampled places per head and level of the memory.
 
-    ``backend`` forces one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None takes the fastest.
+    Args:
+        num_points, projected, sampling: see :class:`DeformableProjections`.
+        backend: one of :data:`mmdetr_plugin.ops.deformable.BACKENDS`; None = the fastest.
     """
 
     def __init__(
@@ -172,10 +164,11 @@ class DeformableAttention(DeformableProjections, AttentionOp):
         num_levels: int = 4,
         num_points: int | Sequence[int] = 4,
         projected: bool = True,
+        sampling: str = 'bilinear',
         backend: str | None = None,
     ) -> None:
         super().__init__(
-            embed_dims, num_heads, num_levels, num_points, projected=projected, backend=backend
+            embed_dims, num_heads, num_levels, num_points, None, projected, sampling, backend
         )
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..ops.folding import fold_norms_
 from ..registry import MODELS
-from .resnet import fold_norms_, unfold_replaced_
 
 
 class StageSize(NamedTuple):
@@ -242,7 +242,6 @@ class HGNetV2(BaseModule):
 
     def train(self, mode: bool = True) -> HGNetV2:
         super().train(mode)
-        unfold_replaced_(self)
         self._freeze()
         return self
 

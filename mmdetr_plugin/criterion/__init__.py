@@ -9,6 +9,7 @@ from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
+from .varifocal import VarifocalClassLoss
 
 __all__ = [
     'BoxGIoULoss',
@@ -28,4 +29,5 @@ __all__ = [
     'SoftmaxClassLoss',
     'Source',
     'Targets',
+    'VarifocalClassLoss',
 ]

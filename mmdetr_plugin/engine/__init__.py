@@ -1,6 +1,7 @@
 """Parts of a run other than the model: hooks, the optimizer's wrapper, the command line."""
 
 from . import hooks
+from .optim_constructor import NoDecayConstructor
 from .optim_wrapper import BFloat16OptimWrapper
 
-__all__ = ['BFloat16OptimWrapper', 'hooks']
+__all__ = ['BFloat16OptimWrapper', 'NoDecayConstructor', 'hooks']

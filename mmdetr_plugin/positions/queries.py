@@ -192,3 +192,22 @@ class SineQueryPosition(nn.Module):
     def forward(self, state: State, memory: Memory, layer: int) -> State:
         places = reference_places(state, 2).detach()
         return replace(state, pos=sine_point_code(places, self.embed_dims // 2))
+
+
+@MODELS.register_module()
+class MLPPosition(nn.Module):
+    """A perceptron of the four numbers of the reference box (RT-DETR).
+
+    Args:
+        hidden_dims: width of the hidden layers; None = twice ``embed_dims``.
+        depth: number of linear layers.
+    """
+
+    def __init__(
+        self, embed_dims: int = 256, hidden_dims: int | None = None, depth: int = 2
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(4, hidden_dims or 2 * embed_dims, embed_dims, depth)
+
+    def forward(self, state: State, memory: Memory, layer: int) -> State:
+        return replace(state, pos=self.mlp(reference_places(state, 4)))

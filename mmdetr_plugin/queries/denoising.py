@@ -41,6 +41,9 @@ class DenoisingQueries(QuerySource):
             which have no label (DN-DETR).
         extra_row: the label embedding has a row more than there are classes, as ``unknown`` needs it;
             DINO has it and never reads it.
+        padding_row: the further row of the label embedding, which is not trained, is the content of
+            places without an object, and their reference is a box of size 0 in the corner (RT-DETR);
+            False: their content is 0 and their reference the middle of the image.
         indicator: the last channel of every content says whether the query is noised (DN-DETR).
         position_from_box: make the position of noised queries from the code of their boxes by a
             perceptron, for sources whose queries have a position that is not made from a reference.
@@ -63,6 +66,7 @@ class DenoisingQueries(QuerySource):
         contrastive: bool = False,
         unknown: bool = False,
         extra_row: bool = True,
+        padding_row: bool = False,
         indicator: bool = False,
         position_from_box: bool = False,
         train_padding: bool = False,
@@ -71,10 +75,11 @@ class DenoisingQueries(QuerySource):
         prefix: str = 'dn_',
     ) -> None:
         super().__init__()
-        if unknown and not extra_row:
+        if unknown + padding_row > extra_row:
             raise ValueError(
-                'queries.unknown=True reads the further row of the label embedding, got '
-                'extra_row=False; leave it out'
+                'queries.unknown and queries.padding_row each need the further row of the label '
+                f'embedding, got unknown={unknown}, padding_row={padding_row} and '
+                f'extra_row={extra_row}; leave out extra_row or one of the others'
             )
         self.queries = build_slot(MODELS, queries, 'queries.queries', contract=QuerySource)
         self.num_classes = num_classes
@@ -88,7 +93,10 @@ class DenoisingQueries(QuerySource):
         self.eps = eps
         self.prefix = prefix
         self.extra_row = extra_row
-        self.labels = nn.Embedding(num_classes + extra_row, embed_dims - indicator)
+        self.padding_row = padding_row
+        padding = num_classes if padding_row else None
+        width = embed_dims - indicator
+        self.labels = nn.Embedding(num_classes + extra_row, width, padding_idx=padding)
         self.position = None
         if position_from_box:
             self.position = MLP(2 * embed_dims, embed_dims, embed_dims, 2)
@@ -132,8 +140,7 @@ class DenoisingQueries(QuerySource):
         return replace(state, content=content)
 
     def _noised(self, layout: NoiseLayout, draws: NoiseDraws, memory: Memory, like: State) -> State:
-        """The noised queries; a place without an object has content 0 and the image's centre as its
-        reference."""
+        """The noised queries; for places without an object see ``padding_row``."""
         targets = layout.targets
         boxes = layout.copies(targets.padded_boxes).to(memory.tokens.dtype)
         if self.contrastive:
@@ -143,9 +150,15 @@ class DenoisingQueries(QuerySource):
         labels = layout.copies(targets.padded_labels.clamp(0, self.num_classes - 1))
         labels = torch.where(draws.label < self.label_noise, draws.new_label, labels)
         present = layout.copies(targets.is_present)[..., None]
+        if self.padding_row:
+            labels = labels.masked_fill(~present[..., 0], self.num_classes)
+            boxes = boxes.masked_fill(~present, 0.0)
         content = F.pad(self.labels(labels), (0, self.indicator), value=1.0)
-        ref = LogitReference(inverse_sigmoid(boxes, self.eps).masked_fill(~present, 0.0))
-        state = self.queries.place(ref, content.masked_fill(~present, 0.0), memory)
+        logits = inverse_sigmoid(boxes, self.eps)
+        if not self.padding_row:
+            content, logits = (x.masked_fill(~present, 0.0) for x in (content, logits))
+        ref = LogitReference(logits)
+        state = self.queries.place(ref, content, memory)
         if self.position is not None:
             code = sine_point_code(ref.unit(), self.labels.embedding_dim + self.indicator >> 1)
             state = replace(state, pos=self.position(code))

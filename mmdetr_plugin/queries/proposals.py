@@ -17,7 +17,7 @@ from ..structures import LogitReference, Memory, Prediction, Proposals, Referenc
 from .base import Made, QuerySource, expand
 
 SCORES = ('objectness', 'best_class')
-CONTENTS = ('proposal', 'learned', 'token')
+CONTENTS = ('proposal', 'learned', 'token', 'selected')
 
 
 @MODELS.register_module()
@@ -30,7 +30,8 @@ class EncoderProposals(QuerySource):
             train; ``best_class``: by the largest logit of all classes (DINO).
         content: where the content of a query comes from. ``proposal``: a projection of the code of
             its box; ``learned``: an embedding by its rank (mixed query selection: DINO, section 3.4);
-            ``token``: a projection of the token, without a gradient to it (DDQ).
+            ``token``: a projection of the token, without a gradient to it (DDQ); ``selected``: what
+            the proposal heads read of the token, without a gradient (RT-DETR).
         position_from_box: compute the query position by a projection of the code of the box; False:
             ``decoder.query_position`` does it.
         selected_only: train the selected proposals (DINO); else those of all tokens.
@@ -66,6 +67,7 @@ class EncoderProposals(QuerySource):
         self.embed_dims = embed_dims
         self.base_size = base_size
         self.score = score
+        self.from_selected = content == 'selected'
         self.selected_only = selected_only
         self.group = group
         self.iou_threshold = iou_threshold
@@ -124,6 +126,8 @@ class EncoderProposals(QuerySource):
 
         with torch.no_grad():  # the references are detached
             ref = boxes_of(pick(tokens), anchors.map(pick))
+        if self.from_selected:
+            return self.place(ref, only_kept(pick(tokens)).detach(), memory), propose
         if isinstance(self.content, nn.Linear):
             content = only_kept(self.content(pick(memory.tokens.detach())))
             return self.place(ref, content, memory), propose

@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..backbones.resnet import fold_norms_
+from ..ops.folding import fold_norms_
 from ..detector import DETR
 
 Size = tuple[int, int]

@@ -1,13 +1,17 @@
 """Encoder, decoder and their layers."""
 
+from .convolutions import CSPRepBlock, RepVGGBlock
 from .decoder import Decoder
+from .elan import RepNCSPELAN4, SeparableDownsample
 from .encoder import Encoder
 from .ffn import FeedForward
+from .hybrid_encoder import HybridEncoder
 from .layers import DecoderLayer, EncoderLayer
 from .memory_adapter import FinestLevelDownsampler
 from .residuals import GatedFusion, PostNorm, PreNorm, Residual
 
 __all__ = [
+    'CSPRepBlock',
     'Decoder',
     'DecoderLayer',
     'Encoder',
@@ -15,7 +19,11 @@ __all__ = [
     'FeedForward',
     'FinestLevelDownsampler',
     'GatedFusion',
+    'HybridEncoder',
     'PostNorm',
     'PreNorm',
+    'RepNCSPELAN4',
+    'RepVGGBlock',
     'Residual',
+    'SeparableDownsample',
 ]

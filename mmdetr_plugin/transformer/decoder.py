@@ -25,7 +25,12 @@ class Decoder(nn.Module):
             position from the reference before each layer; None keeps the position of the queries.
         norm: normalise the content for the predictions, by one norm that the layers share.
         adapter: a module ``memory -> memory`` that changes the memory for all layers.
+        eval_layer: index of the layer whose predictions are the detections; later layers serve
+            training alone and are skipped when detecting (RT-DETR, section 4.4). None = the last.
         with_cp: see :class:`~mmdetr_plugin.transformer.encoder.Encoder`.
+
+    Raises:
+        ValueError: there is no layer ``eval_layer``.
     """
 
     def __init__(
@@ -35,11 +40,18 @@ class Decoder(nn.Module):
         query_position: Mapping | None = None,
         norm: bool = True,
         adapter: Mapping | None = None,
+        eval_layer: int | None = None,
         with_cp: bool = False,
         embed_dims: int = 256,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if eval_layer is not None and not 0 <= eval_layer < num_layers:
+            raise ValueError(
+                f'decoder.eval_layer must be in [0, num_layers = {num_layers}), got {eval_layer}; '
+                'change it'
+            )
+        self.eval_layer = num_layers - 1 if eval_layer is None else eval_layer
         self.with_cp = with_cp
         shared: dict[str, Any] = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'DecoderLayer', **layer}
@@ -56,18 +68,19 @@ class Decoder(nn.Module):
     def forward(
         self, state: State, memory: Memory, head: Head, aux: bool = True
     ) -> list[Prediction]:
-        """Predictions after every layer, or only after the last one if not ``aux``.
+        """Predictions after every layer, or only after layer ``eval_layer`` if not ``aux``.
 
         The head may give several predictions for a layer; the last of them is the layer's own.
         """
         if self.adapter is not None:
             memory = self.adapter(memory)
         predictions: list[Prediction] = []
-        for i, layer in enumerate(self.layers):
+        count = len(self.layers) if aux else self.eval_layer + 1
+        for i, layer in enumerate(self.layers[:count]):
             if self.query_position is not None:
                 state = self.query_position(state, memory, i)
             state = run_layer(layer, state, memory, i, self.with_cp)
-            last = i == len(self.layers) - 1
-            made, state = head(self.norm(state.content), state, i, predict=aux or last)
+            predict = aux or i == self.eval_layer
+            made, state = head(self.norm(state.content), state, i, predict=predict)
             predictions += made
         return predictions

@@ -1,5 +1,6 @@
 """Hooks of the runner."""
 
+from .batch_augment import BatchAugmentHook
 from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
 from .effective_batch import EffectiveBatchHook
@@ -7,6 +8,7 @@ from .parameter_table import ParameterTableHook
 from .seed import EpochSeedHook
 
 __all__ = [
+    'BatchAugmentHook',
     'CheckpointAdapter',
     'EffectiveBatchHook',
     'EpochSeedHook',

@@ -1,0 +1,28 @@
+# Augmentation of the real-time generation: colours, a larger canvas, a crop, flip; then 640 x 640
+# without keeping the aspect ratio. `plain_pipeline` is for the last epochs.
+load = dict(type='mmdetr_plugin.LoadImage', backend_args=None)
+load_boxes = dict(type='LoadAnnotations', with_bbox=True)
+_square = [
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='RandomFlip', prob=0.5),
+    # Pillow's bilinear resize looks at all pixels, as the published training did.
+    dict(type='Resize', scale=(640, 640), keep_ratio=False, backend='pillow'),
+    dict(type='PackDetInputs'),
+]
+strong_pipeline = [
+    load,
+    load_boxes,
+    dict(type='PhotoMetricDistortion'),
+    dict(type='Expand', mean=(0, 0, 0), ratio_range=(1, 4), prob=0.5),
+    dict(type='RandomApply', transforms=[dict(type='MinIoURandomCrop')], prob=0.8),
+    *_square,
+]
+plain_pipeline = [load, load_boxes, *_square]
+square_pipeline = [
+    load,
+    _square[2],
+    load_boxes,
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]

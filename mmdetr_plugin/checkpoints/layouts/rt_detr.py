@@ -1,0 +1,131 @@
+"""The official RT-DETR and RTDETRv2: files hold the averaged weights under ``ema.module``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .common import COMMON
+from .layout import Layout, Names, Target
+from .official import LAYER
+from .registry import register
+
+if TYPE_CHECKING:
+    from mmdet.models.necks import ChannelMapper
+
+    from ...backbones.resnet_vd import ResNetVD
+    from ...heads.set_head import SetHead
+    from ...transformer.hybrid_encoder import HybridEncoder
+
+CONSTANTS = re.compile(r'decoder\.(anchors|valid_mask)|.*\.num_points_scale')
+"""Numbers that follow from the size of the picture and the number of points."""
+
+
+def without_constants(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not CONSTANTS.fullmatch(name)}
+
+
+def vd(part: ResNetVD) -> Names:
+    names: dict[str, Target] = {}
+    for i in range(3):
+        names[f'stem.{3 * i}.'] = f'conv1.conv1_{i + 1}.conv.'
+        names[f'stem.{3 * i + 1}.'] = f'conv1.conv1_{i + 1}.norm.'
+    for stage, layer in enumerate(part.res_layers):
+        for number, block in enumerate(getattr(part, layer)):
+            ours, theirs = f'{layer}.{number}.', f'res_layers.{stage}.blocks.{number}.'
+            for i in range(3 if hasattr(block, 'conv3') else 2):
+                branch = f'{theirs}branch2{"abc"[i]}.'
+                names[f'{ours}conv{i + 1}.'] = f'{branch}conv.'
+                names[f'{ours}bn{i + 1}.'] = f'{branch}norm.'
+            if block.downsample is None:
+                continue
+            kinds = [type(child).__name__ for child in block.downsample]
+            pooled = stage > 0 and kinds[0] == 'AvgPool2d'
+            place = f'{theirs}short.conv.' if pooled else f'{theirs}short.'
+            for i, kind in zip((-2, -1), ('conv', 'norm'), strict=True):
+                names[f'{ours}downsample.{len(kinds) + i}.'] = f'{place}{kind}.'
+    return names
+
+
+def hybrid(part: HybridEncoder) -> Names:
+    names: dict[str, Target] = {
+        'attention.layers.': '/encoder.encoder.0.layers.',
+        'lateral.': '/encoder.lateral_convs.',
+        'top_down.': '/encoder.fpn_blocks.',
+        'downsample.': '/encoder.downsample_convs.',
+        'bottom_up.': '/encoder.pan_blocks.',
+        'projections.': '/decoder.input_proj.',
+    }
+    return names
+
+
+def neck_v1(neck: ChannelMapper) -> Names:
+    return of_neck(neck, '0', '1')
+
+
+def neck_v2(neck: ChannelMapper) -> Names:
+    return of_neck(neck, 'conv', 'norm')
+
+
+def of_neck(neck: ChannelMapper, conv: str, norm: str) -> Names:
+    names: dict[str, Target] = {}
+    for i in range(len(neck.convs)):
+        names[f'convs.{i}.conv.'] = f'/encoder.input_proj.{i}.{conv}.'
+        names[f'convs.{i}.bn.'] = f'/encoder.input_proj.{i}.{norm}.'
+    return names
+
+
+def heads(part: SetHead) -> Names:
+    names: dict[str, Target] = {}
+    own = len(part.class_branches) - part.encoder
+    for ours, theirs in (('class', 'score'), ('box', 'bbox')):
+        for i in range(own):
+            names[f'{ours}_branches.{i}.'] = f'/decoder.dec_{theirs}_head.{i}.'
+        names[f'{ours}_branches.{own}.'] = f'/decoder.enc_{theirs}_head.'
+    return names
+
+
+RT_DETR = register(
+    Layout(
+        'rt_detr',
+        base=COMMON,
+        origin='official',
+        marks=('decoder.enc_output.',),
+        from_file=without_constants,
+        parts={
+            'DETR': {'decoder.': '/decoder.decoder.'},
+            'ResNetVD': vd,
+            'ChannelMapper': neck_v1,
+            'ConvModule': {'bn.': 'norm.'},
+            'HybridEncoder': hybrid,
+            'CSPRepBlock': {'blocks.': 'bottlenecks.'},
+            'RepVGGBlock': {'conv3.': 'conv1.', 'conv1.': 'conv2.'},
+            'EncoderLayer': {**LAYER, 'ffn_out.norm.': 'norm2.'},
+            'DecoderLayer': LAYER,
+            'MLPPosition': {'mlp.': '/decoder.query_pos_head.'},
+            'DenoisingQueries': {'labels.': '/decoder.denoising_class_embed.'},
+            'EncoderProposals': {
+                'output.': '/decoder.enc_output.0.',
+                'output_norm.': '/decoder.enc_output.1.',
+            },
+            'SetHead': heads,
+        },
+    )
+)
+
+RT_DETR_V2 = register(
+    Layout(
+        'rt_detr_v2',
+        base=RT_DETR,
+        parts={
+            'ChannelMapper': neck_v2,
+            'EncoderProposals': {
+                'output.': '/decoder.enc_output.proj.',
+                'output_norm.': '/decoder.enc_output.norm.',
+            },
+        },
+    )
+)
