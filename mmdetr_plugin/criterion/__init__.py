@@ -9,7 +9,7 @@ from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
-from .varifocal import VarifocalClassLoss
+from .varifocal import MatchabilityAwareClassLoss, VarifocalClassLoss
 
 __all__ = [
     'BoxGIoULoss',
@@ -21,6 +21,7 @@ __all__ = [
     'Loss',
     'MaskDiceLoss',
     'MaskFocalLoss',
+    'MatchabilityAwareClassLoss',
     'Matched',
     'Matches',
     'QualityClassLoss',

@@ -17,7 +17,7 @@ class RepNCSPELAN4(nn.Module):
 
     Args:
         in_channels, out_channels: of the maps.
-        expansion: width of the blocks, in halves of ``out_channels``.
+        expansion: width of the blocks, in halves of ``out_channels``, rounded down.
         num_blocks: RepVGG blocks in each of the two.
     """
 
@@ -25,7 +25,7 @@ class RepNCSPELAN4(nn.Module):
         self, in_channels: int, out_channels: int, expansion: float = 1.0, num_blocks: int = 3
     ) -> None:
         super().__init__()
-        width = round(expansion * (out_channels // 2))
+        width = int(expansion * out_channels / 2)
         options = {'norm_cfg': NORM, 'act_cfg': ACTIVATION}
         self.enter = ConvModule(in_channels, 2 * out_channels, 1, **options)
         self.first, self.second = (
