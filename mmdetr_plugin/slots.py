@@ -108,9 +108,7 @@ class SlottedDetector(BaseDetector):
         self.backbone = build(backbone, 'backbone')
         channels = map_channels(self.backbone)
         read, self.unread = split_channels(neck, channels)
-        self.neck = build(
-            neck, 'neck', in_channels=read, out_channels=wide, num_outs=num_levels
-        )
+        self.neck = build(neck, 'neck', in_channels=read, out_channels=wide, num_outs=num_levels)
         self.position = build_slot(MODELS, position, 'position', **{**stated, 'embed_dims': wide})
         self.encoder = build_slot(
             MODELS, encoder, 'encoder', **{**stated, 'embed_dims': wide, 'out_dims': embed_dims}

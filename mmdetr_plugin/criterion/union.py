@@ -18,8 +18,8 @@ def is_united(source: Source) -> bool:
 def unite(sources: Sequence[Source], matches: Sequence[Matches]) -> Matches:
     """The pairs of all layers of all ``sources``, of which each query keeps the most frequent one.
 
-    Of pairs that are equally frequent, that of the first object is kept. An object may have many
-    queries.
+    An object may have many queries. Which of a query's equally frequent pairs is kept, the published code
+    leaves to ``torch.argsort`` on one image; the same call here makes the same choice.
 
     Returns:
         Pairs of one layer, ordered by image and query.
@@ -34,17 +34,27 @@ def unite(sources: Sequence[Source], matches: Sequence[Matches]) -> Matches:
             f'{sizes}; set queries.selected_only=True, or criterion.union=()'
         )
     images, number = sizes[0]
-    found = [match.on_host for match in matches if match.on_host is not None]
-    query = np.concatenate([queries.ravel() for queries, _ in found])
-    target = np.concatenate([targets.ravel() for _, targets in found])
-    slots = max(images * matches[0].num_slots, 1)
-    codes, times = np.unique(query * slots + target, return_counts=True)
-    codes = codes[np.argsort(-times, kind='stable')]
-    kept, first = np.unique(codes // slots, return_index=True)
-    pairs = torch.from_numpy(np.stack((kept, codes[first] % slots)))
-    pairs = pairs.to(sources[0].logits.device, non_blocking=True)
-    counts = tuple(np.bincount(kept // max(number, 1), minlength=images).tolist())
-    return Matches(pairs[:1], pairs[1:], counts, counts, number, matches[0].num_slots)
+    slots = matches[0].num_slots
+    parts = [_of_image(pairs) for pairs in zip(*(_codes(match) for match in matches), strict=True)]
+    pairs = torch.from_numpy(np.concatenate(parts, 1)).to(sources[0].logits.device)
+    counts = tuple(part.shape[1] for part in parts)
+    return Matches(pairs[:1], pairs[1:], counts, counts, number, slots)
+
+
+def _codes(match: Matches) -> list[np.ndarray]:
+    """For each image, its pairs of all layers: (2, n), queries and targets."""
+    assert match.on_host is not None  # an assigner has found them
+    ends = np.cumsum(match.counts)[:-1]
+    both = np.stack(match.on_host)  # (2, L, M)
+    return [part.reshape(2, -1) for part in np.split(both, ends, 2)]
+
+
+def _of_image(pairs: Sequence[np.ndarray]) -> np.ndarray:
+    """(2, n): each query with its most frequent target."""
+    found, times = np.unique(np.concatenate(pairs, 1), axis=1, return_counts=True)
+    order = torch.argsort(torch.from_numpy(times), descending=True).numpy()
+    query, first = np.unique(found[0, order], return_index=True)
+    return np.stack((query, found[1, order][first]))
 
 
 def repeated(pairs: Matches, layers: int) -> Matches:

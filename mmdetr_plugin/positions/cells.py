@@ -53,7 +53,10 @@ def _codes(
     """(H, W, C)."""
     row, column = (
         sine_code(
-            torch.arange(size, dtype=torch.float32, device=device), embed_dims // 2, temperature, 1.0
+            torch.arange(size, dtype=torch.float32, device=device),
+            embed_dims // 2,
+            temperature,
+            1.0,
         )
         .unflatten(-1, (-1, 2))
         .mT.flatten(-2)  # all sines, then all cosines

@@ -92,7 +92,9 @@ class DenoisingQueries(QuerySource):
         self.num_denoising = num_denoising
         self.label_noise, self.box_noise = label_noise, box_noise
         if crossed not in CROSSED:
-            raise ValueError(f'queries.crossed must be one of {CROSSED}, got {crossed!r}; change it')
+            raise ValueError(
+                f'queries.crossed must be one of {CROSSED}, got {crossed!r}; change it'
+            )
         self.contrastive = contrastive
         self.crossed = crossed
         self.unknown, self.indicator = unknown, indicator

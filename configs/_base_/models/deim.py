@@ -1,5 +1,5 @@
-# What DEIM changes in D-FINE, for a config that also has one of its sizes.
-model = dict(
+# What DEIM changes in D-FINE: `model = dict(**_base_.deim)`.
+deim = dict(
     backbone=dict(frozen_stages=-1, frozen_norms=False),
     decoder=dict(
         query_position=dict(activation='SiLU'), layer=dict(ffn=dict(activation='SiLU'))),

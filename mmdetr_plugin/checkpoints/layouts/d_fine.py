@@ -34,7 +34,11 @@ D_FINE = register(
                 'leave.': 'cv4.',
             },
             'SeparableDownsample': {'0.': '0.cv1.', '1.': '0.cv2.'},
-            'DecoderLayer': {**LAYER, 'cross_attn_out.norm.': 'gateway.norm.', 'cross_attn_out.': 'gateway.'},
+            'DecoderLayer': {
+                **LAYER,
+                'cross_attn_out.norm.': 'gateway.norm.',
+                'cross_attn_out.': 'gateway.',
+            },
             'DistributionHead': distributions,
         },
     )
