@@ -18,8 +18,8 @@ def is_united(source: Source) -> bool:
 def unite(sources: Sequence[Source], matches: Sequence[Matches]) -> Matches:
     """The pairs of all layers of all ``sources``, of which each query keeps the most frequent one.
 
-    An object may have many queries. Which of a query's equally frequent pairs is kept, the published code
-    leaves to ``torch.argsort`` on one image; the same call here makes the same choice.
+    An object may have many queries. Which of a query's equally frequent pairs is kept is left to
+    ``torch.argsort``, called for one image as in the published code, so that the choice is the same.
 
     Returns:
         Pairs of one layer, ordered by image and query.
@@ -33,7 +33,7 @@ def unite(sources: Sequence[Source], matches: Sequence[Matches]) -> Matches:
             'the union of matches needs proposals of the selected queries alone, got (images, queries) '
             f'{sizes}; set queries.selected_only=True, or criterion.union=()'
         )
-    images, number = sizes[0]
+    number = sizes[0][1]
     slots = matches[0].num_slots
     parts = [_of_image(pairs) for pairs in zip(*(_codes(match) for match in matches), strict=True)]
     pairs = torch.from_numpy(np.concatenate(parts, 1)).to(sources[0].logits.device)

@@ -45,8 +45,8 @@ class VarifocalClassLoss(Loss):
 
 @MODELS.register_module()
 class MatchabilityAwareClassLoss(VarifocalClassLoss):
-    """MAL: the target of a matched query is q^gamma, with the weight 1 (Huang et al., "DEIM", CVPR 2025,
-    equation 3), so that pairs of a small IoU count as much as others.
+    """MAL: the target of a matched query is q^gamma, with the weight 1, so that pairs of a small IoU
+    count as much as others (Huang et al., "DEIM", CVPR 2025, equation 3).
 
     See :class:`VarifocalClassLoss`; the weight of the other classes is p^gamma.
     """

@@ -18,8 +18,8 @@ when the epoch began. They are in the checkpoints, so a resumed run restarts as 
 class RestartFromBestHook(Hook):
     """Loads the best checkpoint at an epoch, and again after each later one that is not better.
 
-    The average of the weights, which an ``EMAHook`` must keep, continues from that of the checkpoint with
-    another momentum (1 - the decay of D-FINE's code), which grows with each further restart.
+    The average of the weights, which an ``EMAHook`` must keep, continues from that of the checkpoint
+    with another momentum (1 - the decay of D-FINE's code), which grows with each further restart.
 
     Args:
         begin: the first epoch of the second stage.
