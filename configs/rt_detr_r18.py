@@ -3,5 +3,5 @@ _base_ = './rt_detr_r50.py'
 
 model = dict(
     backbone=_base_.resnet18_vd,
-    encoder=dict(fusion=dict(type='CSPRepBlock', hidden_channels=128)),
+    encoder=dict(fusion=_base_.narrow_fusion),
     decoder=dict(num_layers=3))

@@ -47,9 +47,17 @@ TRAINABLE = {
     'dino_5scale_r50': 47.033,
     'h_deformable_detr_r50': 47.724,
     'group_conditional_detr_r50': 43.964,
+    'rt_detr_r18': 20.184,
+    'rt_detr_r34': 31.442,
+    'rt_detr_r50': 42.863,
+    'rt_detr_r50_m': 36.565,
+    'rt_detr_r101': 76.528,
+    'rtdetrv2_r18': 20.184,
+    'rtdetrv2_r50': 42.863,
 }
 """Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
-classes, the panoptic ones 250."""
+classes, the panoptic ones 250, the real-time ones 80."""
+REAL_TIME = re.compile('rt_?detr')
 
 
 @pytest.fixture(scope='module', params=[*tiny.CONFIGS, *tiny.FINETUNE])
@@ -178,7 +186,7 @@ def test_every_learning_rate_has_its_parameters(cfg: Config) -> None:
 
 def test_size_is_the_published_one(name: str, cfg: Config) -> None:
     model = cfg.model.copy()
-    model.num_classes = 250 if 'panoptic' in name else 91
+    model.num_classes = 250 if 'panoptic' in name else 80 if REAL_TIME.match(name) else 91
     built = build_shapes(model)
     trainable = sum(p.numel() for p in built.parameters() if p.requires_grad)
     assert trainable > 0

@@ -65,9 +65,12 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 
 @contextlib.contextmanager
 def training(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in training mode; the backbone's norms keep their statistics, trained or not."""
+    """The model in training mode; batch norms keep their statistics, trained or not."""
     model.train()
     model.backbone.eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     yield model
     model.eval()
 

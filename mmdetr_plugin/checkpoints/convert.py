@@ -86,6 +86,8 @@ def _rename(
     state: Mapping[str, Tensor], model: DETR, layout: str, masks: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by our names, and the names that were filled."""
+    constants = get_layout(layout).constants_of(model)
+    state = {name: value for name, value in state.items() if name not in constants}
     state, without = _fit_masks(state, model, layout, masks)
     table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
@@ -178,7 +180,7 @@ def _write(state: Mapping[str, Tensor], model: DETR, layout: str) -> dict[str, T
         for names in sources if ours in state else ():
             pieces = (state[ours],) if len(names) == 1 else state[ours].chunk(len(names))
             out.update(zip(names, pieces, strict=True))
-    return out
+    return {**out, **get_layout(layout).constants_of(model)} if set(table) <= set(state) else out
 
 
 def _trainable(model: DETR) -> set[str]:

@@ -65,4 +65,8 @@ def unfold_replaced_(module: nn.Module) -> None:
     parts = set(module.modules())
     for part in parts:
         if isinstance(part, FoldedConv2d) and part.folded_norm[0] not in parts:
-            part.__class__ = nn.Conv2d
+            _unfold_(part)
+
+
+def _unfold_(conv: nn.Conv2d) -> None:
+    conv.__class__ = nn.Conv2d

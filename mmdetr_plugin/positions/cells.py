@@ -67,6 +67,8 @@ def _codes(
 
 
 @lru_cache(maxsize=64)
-def _cached_codes(*arguments: int) -> Tensor:
+def _cached_codes(
+    height: int, width: int, embed_dims: int, temperature: float, device: torch.device
+) -> Tensor:
     with torch.inference_mode(False):  # a later training step may save them for its backward pass
-        return _codes(*arguments)
+        return _codes(height, width, embed_dims, temperature, device)

@@ -9,8 +9,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..ops.folding import fold_norms_
 from ..detector import DETR
+from ..ops.folding import fold_norms_
 
 Size = tuple[int, int]
 NUM_CLASSES = 80

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,33 +24,10 @@ from ..ops.boxes import cxcywh_to_xyxy
 from ..queries import EncoderProposals
 from ..registry import MODELS
 from ..structures import Memory, Outputs, Prediction, State, Targets
+from ..transformer import HybridEncoder
+from .golden_names import BRANCHES, golden_matches, golden_terms, term_of
 
 Arrays = dict[str, np.ndarray]
-# Names of our losses and of the official ones.
-TERMS = {
-    'loss_cls': 'loss_ce',
-    'loss_bbox': 'loss_bbox',
-    'loss_iou': 'loss_giou',
-    'loss_mask': 'loss_mask',
-    'loss_dice': 'loss_dice',
-}
-
-
-class BranchNames(NamedTuple):
-    """The cases' names for the arrays of a branch of queries; {} in a suffix is that of the layer."""
-
-    pred: str
-    aux: str
-    match: str
-    loss_suffixes: tuple[str, ...]
-
-
-BRANCHES = {
-    '': BranchNames('pred', 'aux', '', ('{}',)),
-    'dn_': BranchNames('dn_pred', 'dn_aux', 'dn_', ('_dn{}',)),
-    'many_': BranchNames('o2m', 'o2m_aux', 'o2m_', ('{}_one2many',)),
-    'enc_': BranchNames('enc', 'enc_aux', 'enc_', ('_enc', '_interm')),
-}
 
 
 @dataclass(frozen=True)
@@ -172,6 +149,8 @@ class Run:
         targets: in a loss case.
         embedded, memory: input and output of the encoder.
         state: the queries before the decoder.
+        maps: ``backbone0``, ..., and of the fusion in a hybrid encoder ``neck0``, ..., (B, C, H, W)
+            each.
     """
 
     outputs: Outputs
@@ -180,6 +159,7 @@ class Run:
     embedded: Memory
     memory: Memory
     state: State
+    maps: dict[str, Tensor]
 
 
 def run_model(model: DETR, batch: Tensor, samples: list[DetDataSample], loss: bool = False) -> Run:
@@ -195,12 +175,20 @@ def run_model(model: DETR, batch: Tensor, samples: list[DetDataSample], loss: bo
     def keep_outputs(module: torch.nn.Module, args: tuple) -> None:
         kept.update(outputs=args[0], targets=args[1])
 
+    maps: dict[str, Tensor] = {}
+
+    def keep_maps(module: torch.nn.Module, args: tuple, found: tuple[Tensor, ...]) -> None:
+        maps.update({f'backbone{i}': value for i, value in enumerate(found)})
+
     handles = [
+        model.backbone.register_forward_hook(keep_maps),
         model.encoder.register_forward_hook(keep),
         model.queries.register_forward_hook(keep_state),
         model.criterion.register_forward_pre_hook(keep_outputs),
     ]
-    kept.update(losses={}, targets=None)
+    if isinstance(model.encoder, HybridEncoder):
+        handles += keep_fused(model.encoder, maps)
+    kept.update(losses={}, targets=None, maps=maps)
     try:
         if loss:
             kept['losses'] = model.loss(batch, samples)
@@ -212,9 +200,27 @@ def run_model(model: DETR, batch: Tensor, samples: list[DetDataSample], loss: bo
     return Run(**kept)
 
 
+def keep_fused(encoder: HybridEncoder, maps: dict[str, Tensor]) -> list[Any]:
+    """Hooks that put what the fusion of the levels gives into ``maps``."""
+    if encoder.projections is None:
+        return [
+            encoder.register_forward_hook(
+                lambda _, __, memory: maps.update(
+                    {f'neck{i}': value for i, value in enumerate(memory.maps())}
+                )
+            )
+        ]
+    return [
+        part.register_forward_pre_hook(lambda _, args, i=i: maps.update({f'neck{i}': args[0]}))
+        for i, part in enumerate(encoder.projections)
+    ]
+
+
 def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
     """Our arrays by golden names: predictions of all branches, proposals, statistics of memories."""
-    strides = case.spec['strides']
+    strides = dict(case.spec['strides'])
+    if 'dn' in strides:
+        strides['dn_pred_logits'] = strides['dn']
     arrays: dict[str, Tensor] = {}
     start = 0
     for branch in run.outputs.runs():
@@ -247,6 +253,10 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
             mean, std = _statistics(tokens, mask, pooled, sample)
             arrays[f'{prefix}_mean{suffix}'], arrays[f'{prefix}_std{suffix}'] = mean, std
             arrays[f'{prefix}_valid{suffix}'] = (~mask).sum(1)
+    for prefix, found in run.maps.items():
+        tokens = found.flatten(2).mT
+        mask = torch.zeros(tokens.shape[:2], dtype=torch.bool)
+        arrays[f'{prefix}_mean'], arrays[f'{prefix}_std'] = _statistics(tokens, mask, False, False)
     arrays['feature_mask'] = run.embedded.masks()[-1]
     height, width = run.embedded.shapes[-1]
     code = run.embedded.level(-1).pos.transpose(1, 2).unflatten(2, (height, width))
@@ -342,8 +352,8 @@ def loss_arrays(model: DETR, run: Run) -> Arrays:
         )
     arrays: Arrays = {}
     for key, value in run.losses.items():
-        weight = model.criterion.losses[_term(key)].loss_weight if 'loss' in key else 1.0
-        for name in golden_terms(key):
+        weight = model.criterion.losses[term_of(key)].loss_weight if 'loss' in key else 1.0
+        for name in golden_terms(key, len(model.decoder.layers)):
             arrays[f'loss/{name}'] = value.detach().numpy() / weight
     terms = (value for key, value in run.losses.items() if 'loss' in key)
     total = sum(terms, start=torch.zeros(()))
@@ -359,33 +369,3 @@ def loss_arrays(model: DETR, run: Run) -> Arrays:
     for name, grad in to_official(grads, model).items():
         arrays[f'grad_norm/{name}'] = grad.double().norm().numpy()
     return arrays
-
-
-def _term(key: str) -> str:
-    """``loss_cls`` of ``d0.dn_loss_cls``."""
-    return key[key.index('loss') :]
-
-
-def _split(prefix: str) -> tuple[str, str]:
-    """Number of the layer, '' for the last, and prefix of the branch, of what losses begin with."""
-    layer, _, branch = prefix.rpartition('.')
-    return layer.removeprefix('d'), branch
-
-
-def golden_terms(key: str) -> list[str]:
-    """The names that cases may use for one of our losses; official codes spell suffixes differently."""
-    if 'loss' not in key:
-        return [key]
-    term = _term(key)
-    layer, branch = _split(key.removesuffix(term))
-    name = TERMS.get(term, term)
-    after = f'_{layer}' if layer else ''
-    return [name + suffix.format(after) for suffix in BRANCHES[branch].loss_suffixes]
-
-
-def golden_matches(prefix: str) -> list[str]:
-    """The names that cases may use for the matches of losses with this prefix; the placeholders are
-    the side (src, tgt) and the image."""
-    layer, branch = _split(prefix)
-    aux = [f'aux{layer}_match', f'match_aux{layer}'] if layer else ['match']
-    return [f'{BRANCHES[branch].match}{name}_{{}}_{{}}' for name in aux]

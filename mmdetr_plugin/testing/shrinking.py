@@ -38,7 +38,13 @@ class ModelSize:
 TINY = ModelSize(
     depths=(1, 2),
     backbone={'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None},
-    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_many': 24, 'num_groups': 8},
+    everywhere={
+        'hidden_dims': 48,
+        'hidden_channels': 24,
+        'num_queries': 12,
+        'num_many': 24,
+        'num_groups': 8,
+    },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
 """The size of the unit tests: a forward pass takes milliseconds."""
@@ -64,7 +70,12 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
         small.queries.embed_dims += size.model['embed_dims'] - model['embed_dims']
     for part, depth in zip((small.get('encoder'), small.decoder), size.depths):
         if part:
-            part.num_layers = min(part.num_layers, depth)
+            depth = min(part.num_layers, depth)
+            if part.get('eval_layer') is not None:
+                part.eval_layer = part.eval_layer * depth // part.num_layers
+            part.num_layers = depth
+    if small.get('encoder_dims') and 'embed_dims' in size.model:
+        small.encoder_dims = 3 * size.model['embed_dims'] // 2
     small.update({**size.model, **changes})
     return small
 

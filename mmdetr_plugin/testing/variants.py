@@ -41,6 +41,7 @@ def small(cfg: Config) -> Config:
         backbone=backbone,
         everywhere={
             'hidden_dims': 256,
+            'hidden_channels': 64,
             'num_queries': NUM_QUERIES,
             'num_many': 5 * NUM_QUERIES,
             'num_things': 10,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from mmcv.cnn import ConvModule, build_activation_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,15 +45,14 @@ class RepVGGBlock(nn.Module):
         narrow, narrow_bias = folded_kernel(self.conv1.conv, self.conv1.norm)
         return wide + F.pad(narrow, (1, 1, 1, 1)), wide_bias + narrow_bias
 
+    @torch.no_grad()
     def fold_(self) -> None:
         """Replace both branches by one convolution."""
         if isinstance(self.conv3, nn.Conv2d):
             return
         kernel, bias = self.kernel()
-        conv = nn.Conv2d(kernel.shape[1], len(kernel), 3, padding=1).to(kernel)
-        conv.weight.data.copy_(kernel)
-        conv.bias.data.copy_(bias)
-        self.conv3 = conv
+        self.conv3 = nn.Conv2d(kernel.shape[1], len(kernel), 3, padding=1)
+        self.conv3.weight, self.conv3.bias = nn.Parameter(kernel), nn.Parameter(bias)
         del self.conv1
 
 

@@ -7,7 +7,8 @@ _weights = dict(
     resnet50='ResNet50_vd_ssld_v2_pretrained_from_paddle.pth',
     resnet101='ResNet101_vd_ssld_pretrained_from_paddle.pth')
 _vd = dict(type='ResNetVD', num_stages=4, out_indices=(1, 2, 3))
-_trained = dict(_vd, frozen_stages=-1, norm_cfg=dict(type='BN'), norm_eval=False)
+_trained = dict(
+    _vd, frozen_stages=-1, norm_cfg=dict(type='BN', requires_grad=True), norm_eval=False)
 _frozen = dict(
     _vd, frozen_stages=0, norm_cfg=dict(type='BN', requires_grad=False), norm_eval=True)
 resnet18_vd, resnet34_vd, resnet50_vd, resnet101_vd = (

@@ -1,5 +1,5 @@
 # Augmentation of the real-time generation: colours, a larger canvas, a crop, flip; then 640 x 640
-# without keeping the aspect ratio. `plain_pipeline` is for the last epochs.
+# without keeping the aspect ratio.
 load = dict(type='mmdetr_plugin.LoadImage', backend_args=None)
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 _square = [
@@ -18,6 +18,8 @@ strong_pipeline = [
     *_square,
 ]
 plain_pipeline = [load, load_boxes, *_square]
+# Without the strong augmentation from an epoch on: `dict(_base_.switch_to_plain, switch_epoch=N)`.
+switch_to_plain = dict(type='mmdet.PipelineSwitchHook', switch_pipeline=plain_pipeline)
 square_pipeline = [
     load,
     _square[2],

@@ -58,6 +58,8 @@ class Layout:
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
         from_file: tensors as a file names them -> by the names of the table.
+        constants: tensors of files, by name, that follow from the model's config: they are not read,
+            and written with the weights of a whole model.
         official: the official layout of the same models, if this is the one that they are written in
             for others.
     """
@@ -71,6 +73,7 @@ class Layout:
     lacks: Callable[[Collection[str]], set[str]] | None = None
     short: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    constants: Callable[[DETR], Mapping[str, Tensor]] | None = None
     official: str = ''
 
     def __post_init__(self) -> None:
@@ -94,6 +97,10 @@ class Layout:
     def root_of(self, model: DETR) -> str:
         """What the names of the detector begin with."""
         return '' if model.mask_head is None else self.wrapper
+
+    def constants_of(self, model: DETR) -> Mapping[str, Tensor]:
+        """See ``constants``."""
+        return {} if self.constants is None else self.constants(model)
 
     def has_marks(self, names: Collection[str]) -> bool:
         """Whether these may be names of a file of this layout."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from .common import COMMON
@@ -17,15 +17,25 @@ if TYPE_CHECKING:
     from mmdet.models.necks import ChannelMapper
 
     from ...backbones.resnet_vd import ResNetVD
+    from ...detector import DETR
     from ...heads.set_head import SetHead
     from ...transformer.hybrid_encoder import HybridEncoder
 
-CONSTANTS = re.compile(r'decoder\.(anchors|valid_mask)|.*\.num_points_scale')
-"""Numbers that follow from the size of the picture and the number of points."""
+OF_SIZE = ('decoder.anchors', 'decoder.valid_mask')
+"""Constants that follow from the size of the picture: later models keep them in their files."""
 
 
-def without_constants(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not CONSTANTS.fullmatch(name)}
+def without_sizes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in OF_SIZE}
+
+
+def scales(model: DETR) -> dict[str, Tensor]:
+    """1 / points of the level for every sampling point of a head, in each decoder layer."""
+    names = 'decoder.decoder.layers.{}.cross_attn.num_points_scale'
+    return {
+        names.format(i): torch.cat([torch.full((n,), 1 / n) for n in layer.cross_attn.points])
+        for i, layer in enumerate(model.decoder.layers)
+    }
 
 
 def vd(part: ResNetVD) -> Names:
@@ -94,7 +104,7 @@ RT_DETR = register(
         base=COMMON,
         origin='official',
         marks=('decoder.enc_output.',),
-        from_file=without_constants,
+        from_file=without_sizes,
         parts={
             'DETR': {'decoder.': '/decoder.decoder.'},
             'ResNetVD': vd,
@@ -120,6 +130,7 @@ RT_DETR_V2 = register(
     Layout(
         'rt_detr_v2',
         base=RT_DETR,
+        constants=scales,
         parts={
             'ChannelMapper': neck_v2,
             'EncoderProposals': {

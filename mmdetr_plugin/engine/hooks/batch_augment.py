@@ -32,18 +32,15 @@ class BatchAugmentHook(Hook):
         self.begin, self.end = begin, end
 
     def before_train_epoch(self, runner: Runner) -> None:
-        preprocessor = preprocessor_of(runner)
-        others = [x for x in preprocessor.batch_augments or () if x is not self.augment]
-        active = self.begin <= runner.epoch and (self.end is None or runner.epoch < self.end)
-        preprocessor.batch_augments = nn.ModuleList([*others, self.augment] if active else others)
+        self.switch(runner, self.begin <= runner.epoch < (self.end or runner.max_epochs))
 
     def after_train(self, runner: Runner) -> None:
-        preprocessor = preprocessor_of(runner)
-        others = [x for x in preprocessor.batch_augments or () if x is not self.augment]
-        preprocessor.batch_augments = nn.ModuleList(others)
+        self.switch(runner, False)
 
-
-def preprocessor_of(runner: Runner) -> nn.Module:
-    """The data preprocessor of the model, wrapped for distributed training or not."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.data_preprocessor
+    def switch(self, runner: Runner, active: bool) -> None:
+        """Put the entry at the end of ``batch_augments``, or take it out."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        present: Any = model.data_preprocessor.batch_augments
+        others = [augment for augment in present or () if augment is not self.augment]
+        entries = [*others, self.augment] if active else others
+        model.data_preprocessor.batch_augments = nn.ModuleList(entries)
