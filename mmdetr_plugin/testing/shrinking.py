@@ -18,6 +18,10 @@ SWIN = {
 """Entries to replace in a SwinTransformer, whatever the size."""
 
 
+HGNET = {'arch': 'B0', 'init_cfg': None}
+"""The same for an HGNetV2, whose width is that of the size."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """What :func:`shrink` changes in the config of a model.
