@@ -193,7 +193,9 @@ def decode_features(
             torch.randn(1, model.embed_dims, *shape, generator=generators[1]) for shape in outer
         ]
         for large, (height, width) in zip(maps, inner):
-            features = torch.randn(1, model.embed_dims, height, width, generator=generators[0])
+            features = torch.randn(
+                1, model.position.embed_dims, height, width, generator=generators[0]
+            )
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
         index = None if index is None else move_tokens(index, inner, outer)

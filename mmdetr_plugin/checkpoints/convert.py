@@ -17,8 +17,8 @@ from .rows import row_table
 if TYPE_CHECKING:
     from ..detector import DETR
 
-WRAPPERS = ('state_dict', 'model')
-"""Entries under which checkpoints keep the weights."""
+WRAPPERS = ('ema', 'state_dict', 'model', 'module')
+"""Entries under which checkpoints keep the weights, averaged ones (``ema.module``) first."""
 
 MASK_HEAD = 'mask_head.'
 MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
@@ -26,8 +26,8 @@ MASK_HEADS = (MASK_HEAD, 'bbox_attention.')
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The weights of a checkpoint, which may have them under ``state_dict`` or ``model``; without the
-    prefix that DDP adds."""
+    """The weights of a checkpoint, which may have them under one of ``WRAPPERS``; without the prefix
+    that DDP adds. Averaged weights are preferred to those that were trained."""
     for key in WRAPPERS:
         if isinstance(checkpoint.get(key), Mapping):
             return unwrap(checkpoint[key])
@@ -95,8 +95,10 @@ def _rename(
         ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
     }
-    trainable = _trainable(model)
-    if all(absent[ours] for ours in table if ours not in trainable):
+    # Counters are not worth an error: older files lack them.
+    absent = {n: names for n, names in absent.items() if not (names and n.endswith(IGNORED))}
+    every, trainable = len(absent), _trainable(model)
+    if all(names for ours, names in absent.items() if ours not in trainable):
         absent = {ours: names for ours, names in absent.items() if ours in trainable}
     lacks = get_layout(layout).lacks
     may_lack = set() if lacks is None else lacks(table)
@@ -110,8 +112,8 @@ def _rename(
     for ours in (n for n in out if table[n][0][0] in short):
         out[ours] = F.pad(out[ours], (0, 0, 0, rows[ours].extra))
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
-    if len(absent) == len(table):
-        counters = [name for name in target if name.endswith(IGNORED)]
+    if len(absent) == every:
+        counters = [name for name in target if name.endswith(IGNORED) and name not in out]
         out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
     return {name: out[name] for name in target if name in out}, filled
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..detector import DETR
 
 IGNORED = 'num_batches_tracked'
-"""Counters of mmdet's batch norms that a published frozen norm does not have."""
+"""Counters of batch norms, which a published frozen norm does not have."""
 
 Pieces = tuple[str, ...]
 """Names of the tensors that, joined along the first axis, are one of ours; usually a single name."""
@@ -32,12 +32,14 @@ def layout_names(
     """
     table = get_layout(layout)
     root = table.root_of(model)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad and table.counters]
+    counters = {name.removesuffix('weight') + IGNORED for name in trained}
     left_out = [] if table.origin == 'ours' else ['data_preprocessor.']
     left_out += [] if without is None else [without]
     return {
         name: tuple(tuple(_from_root(n, root) for n in each) for each in _names(model, name, table))
         for name in model.state_dict()
-        if not name.endswith(IGNORED) and not name.startswith(tuple(left_out))
+        if (name in counters or not name.endswith(IGNORED)) and not name.startswith(tuple(left_out))
     }
 
 

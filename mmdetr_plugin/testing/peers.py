@@ -48,10 +48,19 @@ HF: dict[str, tuple[str, dict[str, Any]]] = {
         {'with_box_refine': True, 'two_stage': True},
     ),
 }
+HF_VD: dict[str, tuple[str, dict[str, Any]]] = {
+    'rt_detr_r18': ('RTDetr', {'decoder_layers': 3, 'hidden_expansion': 0.5}),
+    'rt_detr_r50': ('RTDetr', {}),
+    'rtdetrv2_r18': ('RTDetrV2', {'decoder_layers': 3, 'hidden_expansion': 0.5}),
+}
+HF |= HF_VD
 """Our configs, and the models of transformers with what differs from their default configs."""
 
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used directly, not multiplied with."""
+
+CONSTANTS = ('n_points_scale',)
+"""Buffers that follow from the configs."""
 
 SMALL = ModelSize(
     depths=(2, 3),
@@ -111,10 +120,24 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
         'layer_type': 'basic' if small else 'bottleneck',
         'out_features': [f'stage{i + 1}' for i in backbone.out_indices],
     }
-    options = {**options, 'backbone_config': transformers.ResNetConfig(**resnet)}
-    config = getattr(transformers, f'{kind}Config')(
-        num_labels=80, disable_custom_kernels=True, **options
-    )
+    if name in HF_VD:
+        if small or '_r18' in name:
+            resnet |= {'depths': [2, 2, 2, 2], 'layer_type': 'basic'}
+            resnet['hidden_sizes'] = [width * 2**i for i in range(4)]
+        options = {
+            **options,
+            'backbone_config': transformers.RTDetrResNetConfig(**resnet),
+            'encoder_in_channels': resnet['hidden_sizes'][1:],
+            'freeze_backbone_batch_norms': not backbone.norm_cfg.requires_grad,
+        }
+        options.pop('encoder_layers', None)  # there is one
+    else:
+        options = {
+            **options,
+            'backbone_config': transformers.ResNetConfig(**resnet),
+            'disable_custom_kernels': True,
+        }
+    config = getattr(transformers, f'{kind}Config')(num_labels=80, **options)
     peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
     model = build(ours.model, 'mmdetr_plugin')
     model.load_state_dict(to_ours(randomise_(peer, seed).state_dict(), model)[0])
@@ -147,7 +170,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
     """Set every parameter and statistic to random values, scaled so that activations stay moderate."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or name.endswith(CONSTANTS):
             continue
         noise = torch.randn(tensor.shape, generator=generator)
         if name.endswith('running_var'):

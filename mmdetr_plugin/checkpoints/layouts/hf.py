@@ -36,12 +36,14 @@ RENAMED = (
 
 def names_of_models(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as files name them -> by the names of the models, with a ResNet of timm."""
-    out = {}
-    for name, value in state.items():
-        for pattern, new in RENAMED:
-            name = re.sub(f'^{pattern}', new, name)
-        out[name_in_timm(name)] = value
-    return out
+    return {name_in_timm(name_in_model(name)): value for name, value in state.items()}
+
+
+def name_in_model(name: str) -> str:
+    """The name in a model of a tensor of a file."""
+    for pattern, new in RENAMED:
+        name = re.sub(f'^{pattern}', new, name)
+    return name
 
 
 def name_in_timm(name: str) -> str:

@@ -58,6 +58,7 @@ class Layout:
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
         from_file: tensors as a file names them -> by the names of the table.
+        counters: whether files count the batches that each trained batch norm has seen, as torch does.
         constants: tensors of files, by name, that follow from the model's config: they are not read,
             and written with the weights of a whole model.
         official: the official layout of the same models, if this is the one that they are written in
@@ -73,6 +74,7 @@ class Layout:
     lacks: Callable[[Collection[str]], set[str]] | None = None
     short: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    counters: bool = False
     constants: Callable[[DETR], Mapping[str, Tensor]] | None = None
     official: str = ''
 

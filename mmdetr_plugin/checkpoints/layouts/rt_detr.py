@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,35 +29,51 @@ def without_sizes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name not in OF_SIZE}
 
 
-def scales(model: DETR) -> dict[str, Tensor]:
+def scales(
+    model: DETR, name: str = 'decoder.decoder.layers.{}.cross_attn.num_points_scale'
+) -> dict[str, Tensor]:
     """1 / points of the level for every sampling point of a head, in each decoder layer."""
-    names = 'decoder.decoder.layers.{}.cross_attn.num_points_scale'
     return {
-        names.format(i): torch.cat([torch.full((n,), 1 / n) for n in layer.cross_attn.points])
+        name.format(i): torch.cat([torch.full((n,), 1 / n) for n in layer.cross_attn.points])
         for i, layer in enumerate(model.decoder.layers)
     }
 
 
-def vd(part: ResNetVD) -> Names:
-    names: dict[str, Target] = {}
+class VDNames(NamedTuple):
+    """Names of the parts of a ResNet-vd; {i} is a number, {s} that of a stage, {b} of a block.
+
+    In the first block of a later stage, the convolution of the shortcut stands behind a pooling.
+    """
+
+    stem: str = 'conv1.conv1_{n}.'
+    block: str = 'res_layers.{s}.blocks.{b}.'
+    branches: tuple[str, ...] = ('branch2a.', 'branch2b.', 'branch2c.')
+    short: str = 'short.'
+    pooled: str = 'short.conv.'
+    conv: str = 'conv.'
+    norm: str = 'norm.'
+
+
+OFFICIAL_VD = VDNames()
+
+
+def vd(part: ResNetVD, names: VDNames = OFFICIAL_VD) -> Names:
+    """Names of the backbone's convolutions and norms."""
+    pairs = {}
     for i in range(3):
-        names[f'stem.{3 * i}.'] = f'conv1.conv1_{i + 1}.conv.'
-        names[f'stem.{3 * i + 1}.'] = f'conv1.conv1_{i + 1}.norm.'
+        pairs[f'stem.{3 * i}.', f'stem.{3 * i + 1}.'] = names.stem.format(n=i + 1, i=i)
     for stage, layer in enumerate(part.res_layers):
         for number, block in enumerate(getattr(part, layer)):
-            ours, theirs = f'{layer}.{number}.', f'res_layers.{stage}.blocks.{number}.'
+            ours, theirs = f'{layer}.{number}.', names.block.format(s=stage, b=number)
             for i in range(3 if hasattr(block, 'conv3') else 2):
-                branch = f'{theirs}branch2{"abc"[i]}.'
-                names[f'{ours}conv{i + 1}.'] = f'{branch}conv.'
-                names[f'{ours}bn{i + 1}.'] = f'{branch}norm.'
-            if block.downsample is None:
-                continue
-            kinds = [type(child).__name__ for child in block.downsample]
-            pooled = stage > 0 and kinds[0] == 'AvgPool2d'
-            place = f'{theirs}short.conv.' if pooled else f'{theirs}short.'
-            for i, kind in zip((-2, -1), ('conv', 'norm'), strict=True):
-                names[f'{ours}downsample.{len(kinds) + i}.'] = f'{place}{kind}.'
-    return names
+                pairs[f'{ours}conv{i + 1}.', f'{ours}bn{i + 1}.'] = theirs + names.branches[i]
+            if block.downsample is not None:
+                last = len(block.downsample) - 1
+                short = names.pooled if stage else names.short
+                pair = f'{ours}downsample.{last - 1}.', f'{ours}downsample.{last}.'
+                pairs[pair] = theirs + short
+    kinds = (names.conv, names.norm)
+    return {name: at + kind for pair, at in pairs.items() for name, kind in zip(pair, kinds)}
 
 
 def hybrid(part: HybridEncoder) -> Names:
@@ -105,6 +121,7 @@ RT_DETR = register(
         origin='official',
         marks=('decoder.enc_output.',),
         from_file=without_sizes,
+        counters=True,
         parts={
             'DETR': {'decoder.': '/decoder.decoder.'},
             'ResNetVD': vd,
