@@ -61,6 +61,8 @@ ROWS = (
     'group_conditional_detr_r50',
     'group_dab_detr_r50',
     'group_dino_r50',
+    'd_fine_s',
+    'deim_d_fine_s',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps
