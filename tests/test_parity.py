@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmdetr_plugin.checkpoints import from_official, to_official
+from mmdetr_plugin.checkpoints.layouts import get_layout
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.testing import Case, check, project_root
 
@@ -43,4 +44,8 @@ def test_every_published_name_comes_back(folder: Path) -> None:
     state |= {name: state[same] for name, same in spec['aliases'].items()}
     back = to_official(from_official(state, model), model)
     assert set(back) == set(state)
-    assert [name for name, tensor in back.items() if tensor is not state[name]] == []
+    constants = get_layout(model.layout).constants_of(model)  # follow from the config
+    passed_on = [name for name in back if name not in constants]
+    assert [name for name in passed_on if back[name] is not state[name]] == []
+    for name, value in constants.items():
+        assert value.tolist() == spec['values'][name]

@@ -61,6 +61,8 @@ ROWS = (
     'group_conditional_detr_r50',
     'group_dab_detr_r50',
     'group_dino_r50',
+    'rt_detr_r18',
+    'rtdetrv2_r18',
     'd_fine_s',
     'deim_d_fine_s',
 )
