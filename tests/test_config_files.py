@@ -54,10 +54,20 @@ TRAINABLE = {
     'rt_detr_r101': 76.528,
     'rtdetrv2_r18': 20.184,
     'rtdetrv2_r50': 42.863,
+    'd_fine_n': 3.783,
+    'd_fine_s': 10.322,
+    'd_fine_m': 19.590,
+    'd_fine_l': 31.219,
+    'd_fine_x': 62.596,
+    'deim_d_fine_n': 3.783,
+    'deim_d_fine_s': 10.322,
+    'deim_d_fine_m': 19.590,
+    'deim_d_fine_l': 31.290,
+    'deim_d_fine_x': 62.715,
 }
 """Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
 classes, the panoptic ones 250, the real-time ones 80."""
-REAL_TIME = re.compile('rt_?detr')
+REAL_TIME = re.compile('rt_?detr|(deim_)?d_fine')
 
 
 ROUNDED = {

@@ -24,7 +24,7 @@ from mmdetr_plugin.structures import State
 DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
-    'smca_detr_ms|rt_detr|rtdetr': 'convolutions over the feature maps',
+    'smca_detr_ms|rt_detr|rtdetr|(deim_)?d_fine': 'convolutions over the feature maps',
     '(dn_)?dab_deformable|((group|digits)_)?dino|ddq|lw_detr|rf_detr': (
         'boxes are coded relative to the padded first level'
     ),
@@ -32,7 +32,7 @@ DEPENDS_ON_PADDING: dict[str, str] = {
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an
 image's outputs, and how."""
 
-TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
+OF_MASKS = {'loss_mask', 'loss_dice'}
 
 
 @pytest.fixture(scope='module', params=tiny.CONFIGS)
@@ -126,15 +126,17 @@ def test_evaluators_get_classes_that_have_names(model: nn.Module) -> None:
 
 
 def expected_losses(model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
-    prefixes = [f'd{i}.' for i in range(len(outputs['pred_logits']) - 1)] + ['']
+    layers = [f'd{i}.' for i in range(len(outputs['pred_logits']) - 1)] + ['']
+    further = ['initial.'] if hasattr(model.head, 'initial') else []
     branches = [part.prefix for part in model.queries.modules() if hasattr(part, 'prefix')]
     own = model.criterion.branches  # these are trained among the encoder's proposals too
     expected = set()
     for branch in ('', *branches):
         losses = own[branch].losses if branch in own else model.criterion.losses
         encoder = ['enc_'] * ('enc_logits' in outputs and (not branch or branch in own))
-        terms = [term for term in TERMS if term in losses]
-        expected |= {f'{x}{branch}{term}' for x in (*prefixes, *encoder) for term in terms}
+        for term, loss in losses.items():  # what further predictions lack, they are not trained with
+            prefixes = layers if loss.reads else [*layers, *further, *encoder]
+            expected |= {f'{x}{branch}{term}' for x in prefixes if term not in OF_MASKS}
     return expected
 
 
@@ -150,7 +152,7 @@ def test_every_trainable_parameter_gets_a_gradient(
     with tiny.training(model):
         losses = model.loss(*tiny.batch(counts))
     keys = {key for key in losses if 'loss' in key}
-    assert keys - {'loss_mask', 'loss_dice'} == expected_losses(model, outputs)
+    assert keys - OF_MASKS == expected_losses(model, outputs)
     assert ('loss_mask' in keys) == ('pred_masks' in outputs)
     assert all(value.dim() == 0 for value in losses.values())
     total(losses).backward()
@@ -168,8 +170,12 @@ def test_criterion_does_not_see_a_flip(model: nn.Module, outputs: dict[str, Tens
     turned = {key: flip(value, key) for key, value in outputs.items()}
     boxes = tuple(flip(box, 'boxes') for box in targets.boxes)
     masks = tuple(mask.pad(targets.canvas).flip('horizontal') for mask in targets.masks)
-    expected = model.criterion(outputs, targets)
-    assert_close(model.criterion(turned, replace(targets, boxes=boxes, masks=masks)), expected)
+    criterion = copy.deepcopy(model.criterion)
+    for name, loss in model.criterion.losses.items():
+        if loss.reads:  # more than the outputs have
+            del criterion.losses[name]
+    expected = criterion(outputs, targets)
+    assert_close(criterion(turned, replace(targets, boxes=boxes, masks=masks)), expected)
 
 
 def flip(value: Tensor, key: str) -> Tensor:

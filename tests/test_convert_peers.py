@@ -28,7 +28,7 @@ def plain_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
 def batch(name: str = '') -> tuple[Tensor, list]:
     """A padded image and one that fills the canvas, with more tokens than there are queries; two of
     one size for the real-time models of transformers, which know no padding."""
-    return tiny.batch(sizes=(CANVAS, CANVAS if name in peers.HF_VD else (100, 130)))
+    return tiny.batch(sizes=(CANVAS, CANVAS if name in peers.UNPADDED else (100, 130)))
 
 
 def assert_close(got: dict[str, Tensor], logits: Tensor, boxes: Tensor) -> None:

@@ -68,6 +68,8 @@ ROWS = (
     'mix_group_two_stage_r50',
     'rt_detr_r18',
     'rtdetrv2_r18',
+    'd_fine_s',
+    'deim_d_fine_s',
     'lw_detr_tiny',
     'rf_detr_small',
 )

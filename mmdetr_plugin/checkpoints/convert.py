@@ -74,6 +74,9 @@ def from_official(
     Raises:
         ValueError: as :func:`to_ours`.
     """
+    from_file = get_layout(model.layout).from_file
+    if from_file is not None:
+        state = from_file(state)
     out, _ = _rename(state, model, model.layout, masks)
     target = model.state_dict()
     _check_shapes({n: (tuple(out[n].shape), tuple(target[n].shape)) for n in out})

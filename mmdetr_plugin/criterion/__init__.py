@@ -2,6 +2,7 @@
 
 from ..structures import Targets
 from .assigner import HungarianAssigner
+from .distributions import DecoupledDistillationLoss, FineGrainedLocalizationLoss
 from .iou_aware import IoUAwareClassLoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
@@ -9,17 +10,20 @@ from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
-from .varifocal import VarifocalClassLoss
+from .varifocal import MatchabilityAwareClassLoss, VarifocalClassLoss
 
 __all__ = [
     'BoxGIoULoss',
     'BoxL1Loss',
+    'DecoupledDistillationLoss',
+    'FineGrainedLocalizationLoss',
     'FocalClassLoss',
     'HungarianAssigner',
     'IoUAwareClassLoss',
     'Loss',
     'MaskDiceLoss',
     'MaskFocalLoss',
+    'MatchabilityAwareClassLoss',
     'Matched',
     'Matches',
     'QualityClassLoss',

@@ -68,7 +68,15 @@ class HungarianAssigner(BaseAssigner):
         parts = packed.to(sources[0].logits.device).split([index.size for index in indices])
         parts = [part.view(index.shape) for part, index in zip(parts, indices)]
         matches = [
-            Matches(query, target, s.counts, tuple(mask.sum(1).tolist()), *cost.shape[2:])
+            Matches(
+                query,
+                target,
+                s.counts,
+                tuple(mask.sum(1).tolist()),
+                num_queries=cost.shape[2],
+                num_slots=cost.shape[3],
+                on_host=(s.query, s.target),
+            )
             for query, target, s, mask, cost in zip(parts[::2], parts[1::2], solved, usable, costs)
         ]
         self.notices.unmatched(matches[0], sources[0].targets.image_names)

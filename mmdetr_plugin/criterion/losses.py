@@ -25,7 +25,13 @@ class Loss(nn.Module):
     :class:`~mmdetr_plugin.criterion.matched.Matched`. A term that does not apply to a branch of queries
     returns (0,). Without objects in the batch, a loss must still depend on the predictions that it
     trains, as the sum over an empty set of pairs does.
+
+    Attributes:
+        reads: names in ``Prediction.extra`` of what the term reads. Further predictions of the head and
+            proposals that lack it are left out; it is an error if the layers' own predictions lack it.
     """
+
+    reads: tuple[str, ...] = ()
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()

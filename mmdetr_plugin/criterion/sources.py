@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,8 @@ class Source:
         extra: further predictions, (L, B, N, ...) each.
         kept: (L, B, N) bool, see :class:`~mmdetr_plugin.structures.Prediction`; None = all are kept.
         masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
+        further: whether these are not the layers' own predictions, but others that the head names, or
+            proposals.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Source:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     kept: Tensor | None = None
     masks: Callable[[Tensor], Tensor] | None = None
+    further: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Matches:
     objects: tuple[int, ...]  # objects of each image, without those whose box has no area
     num_queries: int  # N
     num_slots: int  # T
+    on_host: tuple[np.ndarray, np.ndarray] | None = None  # queries and targets, if they were found
 
     @property
     def unmatched(self) -> int:
@@ -132,6 +137,7 @@ def _source(
         extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
         kept=cut(_kept(layers)) if any(p.kept is not None for p in layers) else None,
         masks=masks,
+        further=bool(name),
     )
 
 
@@ -168,4 +174,5 @@ def _proposals(proposals: Proposals, targets: Targets) -> Source:
         boxes=fold_groups(made.boxes.unsqueeze(0), groups),
         targets=targets.tile(groups),
         branch=branch,
+        further=True,
     )

@@ -1,17 +1,20 @@
-"""The digits data set, and what loads images and panoptic segments and resizes batches."""
+"""The digits data set, and what loads, mixes and resizes pictures."""
 
 from .batch_resize import BatchRandomResize
 from .digits.build import make_digits
 from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
+from .mosaic import BatchMixup, QuadMosaic
 from .panoptic_loading import LoadPanopticSegments, read_segment_ids
 
 __all__ = [
     'DIGIT_CLASSES',
     'STUFF_CLASSES',
+    'BatchMixup',
     'BatchRandomResize',
     'LoadImage',
     'LoadPanopticSegments',
+    'QuadMosaic',
     'make_digits',
     'read_segment_ids',
 ]

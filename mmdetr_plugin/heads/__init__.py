@@ -3,6 +3,7 @@
 from ..structures import Prediction
 from .base import Head
 from .distinct_head import DistinctHead
+from .distribution_head import DistributionHead
 from .mask_base import Features, MaskHead
 from .mask_head import AttentionMaskHead
 from .panoptic import PanopticArgmax
@@ -13,6 +14,7 @@ __all__ = [
     'AttentionMaskHead',
     'Detections',
     'DistinctHead',
+    'DistributionHead',
     'Features',
     'Head',
     'MaskHead',

@@ -108,6 +108,9 @@ def compare(case: Case, name: str, ours: np.ndarray) -> Row:
         if max(float(golden), float(ours)) < floor:  # zero in exact arithmetic: noise
             return Row(name, float(difference), floor)
         return Row(name, float(difference), tolerance['grad_norm_rtol'] * float(golden) + floor)
+    if name.startswith('grad_scalar/'):  # sums that nearly cancel
+        largest = max(abs(float(v)) for k, v in case.golden.items() if k.startswith('grad_scalar/'))
+        return Row(name, float(difference), tolerance['grad_scalar_atol'] * largest)
     if name.startswith('loss'):
         return Row(name, float(difference), tolerance['losses_rtol'] * max(float(golden), 1.0))
     kind = next((k for k in ('boxes', 'masks') if k in name), 'logits')

@@ -235,6 +235,10 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
             pred, aux = f'{name.pred}_{kind}', f'{name.aux}_{kind}'
             arrays[pred] = values[-1][:, :: strides.get(pred, 1)]
             arrays[aux] = values[:-1, :, :: strides.get(aux, 1)]
+    corners = run.outputs.layers[-1].extra.get('corners')
+    if corners is not None:
+        chosen = corners[:, run.outputs.detecting, ...][:, :: strides.get('corners', 1)]
+        arrays['pred_corners'] = chosen.flatten(2)
     if run.state.ref is not None:
         arrays['reference_points'] = run.state.ref.points().unit()
     if run.outputs.masks is not None:
@@ -368,4 +372,5 @@ def loss_arrays(model: DETR, run: Run) -> Arrays:
     grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     for name, grad in to_official(grads, model).items():
         arrays[f'grad_norm/{name}'] = grad.double().norm().numpy()
+        arrays[f'grad_scalar/{name}'] = grad.numpy().squeeze()
     return arrays

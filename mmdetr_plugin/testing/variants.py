@@ -54,6 +54,8 @@ def small(cfg: Config) -> Config:
         },
     )
     model = shrink(cfg.model, size)
+    if model.backbone.type == 'HGNetV2':  # it is trained from scratch
+        model.backbone.update(frozen_stages=-1, frozen_norms=False)
     reader = model.decoder.layer.cross_attn
     if reader.get('levels'):  # one for each layer; those that remain are spread as they were
         reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]

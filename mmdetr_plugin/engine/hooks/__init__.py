@@ -5,6 +5,7 @@ from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
 from .effective_batch import EffectiveBatchHook
 from .parameter_table import ParameterTableHook
+from .restart import RestartFromBestHook
 from .seed import EpochSeedHook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'EffectiveBatchHook',
     'EpochSeedHook',
     'ParameterTableHook',
+    'RestartFromBestHook',
     'WholeCheckpointHook',
 ]
