@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mmdet.structures import SampleList
 from torch import Tensor
@@ -11,6 +12,7 @@ from .heads import Features
 from .heads.postprocess import to_instances
 from .registry import MODELS
 from .slots import SlottedDetector
+from .queries.patches import stack_patches
 from .structures import Memory, Outputs, Size, Targets, map_size
 from .transformer.embedding import embed_maps
 
@@ -61,11 +63,13 @@ class DETR(SlottedDetector):
 
         Args:
             maps: (B, C, h, w) per level.
-            samples: as for :meth:`run`.
+            samples: as for :meth:`run`; they may have ``query_patches`` (P, 3, h, w) each, pictures of
+                what to look for, normalised as the images are.
             canvas: (height, width) of the padded batch.
         """
         sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        return embed_maps(maps, self.position, sizes, canvas, self.compiled.cells)
+        memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells)
+        return memory if not samples else replace(memory, patches=stack_patches(samples))
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> one (B, C, h, w) map of the neck per level."""

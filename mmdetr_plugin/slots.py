@@ -102,6 +102,8 @@ class SlottedDetector(BaseDetector):
 
         self.backbone = build(backbone, 'backbone')
         channels = map_channels(self.backbone)
+        if channels is not None:
+            stated['feature_dims'] = channels[-1]
         read, self.unread = split_channels(neck, channels)
         self.neck = build(
             neck, 'neck', in_channels=read, out_channels=embed_dims, num_outs=num_levels
@@ -111,7 +113,8 @@ class SlottedDetector(BaseDetector):
         stated['num_layers'] = stated_layers(decoder)
         for branch in branches:
             queries = {**branch, 'queries': queries}
-        self.queries = build(queries, 'queries', contract=QuerySource, position=self.position)
+        made = {'position': self.position, 'backbone': self.backbone}
+        self.queries = build(queries, 'queries', contract=QuerySource, **made)
         self.decoder = build(decoder, 'decoder')
         self.head = build(head, 'head', contract=Head)
         self.criterion = build(criterion, 'criterion')

@@ -31,7 +31,7 @@ DEPENDS_ON_PADDING: dict[str, str] = {
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an
 image's outputs, and how."""
 
-TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
+TERMS = ('loss_cls', 'loss_bbox', 'loss_iou', 'loss_feature')
 
 
 @pytest.fixture(scope='module', params=tiny.CONFIGS)

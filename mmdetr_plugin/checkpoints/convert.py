@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -86,12 +86,15 @@ def _rename(
     state, without = _fit_masks(state, model, layout, masks)
     table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
+    unused = only_for_pretraining(state, known, layout)
+    state = {name: value for name, value in state.items() if name not in unused}
     absent = {
         ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
+        if not unused or not sources[0][0].startswith(get_layout(layout).relearnt)
     }
     trainable = _trainable(model)
-    if all(absent[ours] for ours in table if ours not in trainable):
+    if all(names for ours, names in absent.items() if ours not in trainable):
         absent = {ours: names for ours, names in absent.items() if ours in trainable}
     lacks = get_layout(layout).lacks
     may_lack = set() if lacks is None else lacks(table)
@@ -105,10 +108,32 @@ def _rename(
     for ours in (n for n in out if table[n][0][0] in short):
         out[ours] = F.pad(out[ours], (0, 0, 0, rows[ours].extra))
     out |= {ours: torch.zeros_like(target[ours]) for ours in filled}
-    if len(absent) == len(table):
+    if set(absent) >= set(table) - trainable:
         counters = [name for name in target if name.endswith(IGNORED)]
         out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
     return {name: out[name] for name in target if name in out}, filled
+
+
+def only_for_pretraining(state: Iterable[str], known: Collection[str], layout: str) -> set[str]:
+    """Names in a file of a pre-training without labels that a model without its parts does not use.
+
+    Args:
+        state: names in the file.
+        known: names of the model's tensors in the layout.
+    """
+    table = get_layout(layout)
+    alone = {name for name in state if name.startswith(table.pretraining)}
+    if not alone or any(name.startswith(table.pretraining) for name in known):
+        return set()
+    return alone | {name for name in state if name.startswith(table.relearnt)}
+
+
+def unused_names(weights: Mapping[str, Tensor], model: DETR) -> set[str]:
+    """Names of the weights, in a file of a pre-training without labels, that ``model`` does not use."""
+    layout = recognise(weights, model.layout, model.state_dict())
+    names = layout_names(model, layout)
+    known = {n for sources in names.values() for each in sources for n in each}
+    return only_for_pretraining(weights, known, layout)
 
 
 def _fit_masks(

@@ -6,12 +6,14 @@ from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLo
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
+from .reconstruction import FeatureReconstructionLoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
 
 __all__ = [
     'BoxGIoULoss',
     'BoxL1Loss',
+    'FeatureReconstructionLoss',
     'FocalClassLoss',
     'HungarianAssigner',
     'Loss',

@@ -26,6 +26,7 @@ class Source:
         branch: the queries, see :class:`~mmdetr_plugin.structures.Branch`.
         extra: further predictions, (L, B, N, ...) each.
         kept: (L, B, N) bool, see :class:`~mmdetr_plugin.structures.Prediction`; None = all are kept.
+        hidden: (L, B, N, C), the contents that the predictions were read from, or None.
         masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
     """
 
@@ -37,6 +38,7 @@ class Source:
     branch: Branch
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     kept: Tensor | None = None
+    hidden: Tensor | None = None
     masks: Callable[[Tensor], Tensor] | None = None
 
 
@@ -115,6 +117,7 @@ def _source(
     prefixes = [f'd{layer}.' for layer in range(len(layers) - 1)] + [f'{name}.' if name else '']
     called = name or 'decoder layer {}'
     extra = set.intersection(*(set(p.extra) for p in layers))
+    hidden = [p.hidden for p in layers if p.hidden is not None]
     masks = None
     if outputs is not None and outputs.masks is not None and not branch.prefix:
         masks = _masks_of_rows(outputs.masks, outputs.layers[0].logits.shape[1], rows)
@@ -131,6 +134,7 @@ def _source(
         branch=branch,
         extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
         kept=cut(_kept(layers)) if any(p.kept is not None for p in layers) else None,
+        hidden=cut(hidden) if len(hidden) == len(layers) else None,
         masks=masks,
     )
 

@@ -7,6 +7,7 @@ from .branches import GroupQueries, HybridQueries
 from .denoising import DenoisingQueries
 from .dense import DenseQueries
 from .learned import LearnedQueries, LinearReference
+from .patches import PatchQueries
 from .proposals import EncoderProposals
 from .references import FixedReference, LearnedReference, MLPReference
 
@@ -23,5 +24,6 @@ __all__ = [
     'LearnedReference',
     'LinearReference',
     'MLPReference',
+    'PatchQueries',
     'QuerySource',
 ]

@@ -38,7 +38,13 @@ class ModelSize:
 TINY = ModelSize(
     depths=(1, 2),
     backbone={'depth': 18, 'base_channels': 8, 'stem_channels': 8, 'init_cfg': None},
-    everywhere={'hidden_dims': 48, 'num_queries': 12, 'num_many': 24, 'num_groups': 8},
+    everywhere={
+        'hidden_dims': 48,
+        'num_queries': 12,
+        'num_many': 24,
+        'num_groups': 8,
+        'num_patches': 3,
+    },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
 """The size of the unit tests: a forward pass takes milliseconds."""
