@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .heads import Features
 from .heads.postprocess import to_instances
+from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
-from .queries.patches import stack_patches
 from .structures import Memory, Outputs, Size, Targets, map_size
 from .transformer.embedding import embed_maps
 

@@ -1,4 +1,4 @@
-"""UP-DETR: random patches of unlabelled images, queries that look for them, and the change to detection."""
+"""UP-DETR: random patches of unlabelled images, queries that look for them, and fine-tuning."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ class Layout:
         lacks: names of the model's tensors -> those that files may lack; they become zeros.
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
-        pretraining: beginnings of names of parts that serve pre-training without labels alone (UP-DETR).
-            A model without these parts skips them in a file.
+        pretraining: beginnings of names of parts that serve pre-training without labels alone
+            (UP-DETR). A model without these parts skips them in a file.
         relearnt: beginnings of names that such a model does not take from such a file either.
         from_file: tensors as a file names them -> by the names of the table.
         official: the official layout of the same models, if this is the one that they are written in
