@@ -68,7 +68,8 @@ class DETR(SlottedDetector):
             canvas: (height, width) of the padded batch.
         """
         sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells)
+        read = self.encoder is not None or self.decoder.reads_memory
+        memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells, read)
         return memory if not samples else replace(memory, patches=stack_patches(samples))
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
@@ -98,8 +99,9 @@ class DETR(SlottedDetector):
         """
         outputs = self.run(batch_inputs, batch_data_samples, aux=False)
         prediction = outputs.layers[-1]
-        found = self.postprocess(prediction.ranked(), prediction.boxes)
-        instances = to_instances(prediction.boxes, found, batch_data_samples, rescale)
+        boxes = prediction.detected_boxes
+        found = self.postprocess(prediction.ranked(), boxes)
+        instances = to_instances(boxes, found, batch_data_samples, rescale)
         samples = self.add_pred_to_datasample(batch_data_samples, instances)
         if outputs.masks is not None:
             self.mask_head.segment(

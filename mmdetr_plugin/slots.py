@@ -25,7 +25,8 @@ class SlottedDetector(BaseDetector):
 
     Args:
         num_classes: number of classes, stated here and nowhere else.
-        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels.
+        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels if encoder or decoder read
+            them.
         position: position codes of the feature maps.
         queries: content, position and reference of the object queries.
         decoder: layers, and the position of the queries in each of them.
@@ -108,6 +109,7 @@ class SlottedDetector(BaseDetector):
         self.neck = build(
             neck, 'neck', in_channels=read, out_channels=embed_dims, num_outs=num_levels
         )
+        stated['map_dims'] = getattr(self.neck, 'out_channels', embed_dims)
         self.position = build(position, 'position')
         self.encoder = build(encoder, 'encoder')
         stated['num_layers'] = stated_layers(decoder)

@@ -24,12 +24,22 @@ DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
     'smca_detr_ms': 'convolutions over the feature maps',
+    'tsp_fcos': 'convolutions and norms over the feature maps',
+    'tsp_rcnn': 'regions are proposed in padding too',
     '(dn_)?dab_deformable|((group|digits)_)?dino|ddq': (
         'boxes are coded relative to the padded first level'
     ),
 }
 """Beginnings, as patterns, of the names of configs whose published model lets padding change an
 image's outputs, and how."""
+
+ONCE = re.compile('tsp_(fcos|rcnn)')
+"""Configs whose head predicts once, after the last layer; their losses read more than boxes and class
+logits, and an object without a candidate stays unmatched."""
+OWN_LOSSES = {
+    'fcos': {'enc_loss_cls', 'loss_cls', 'loss_iou', 'loss_central'},
+    'rcnn': {'enc_loss_rpn_cls', 'enc_loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_iou'},
+}
 
 TERMS = ('loss_cls', 'loss_bbox', 'loss_iou', 'loss_feature')
 
@@ -63,9 +73,11 @@ def assert_close(got: dict[str, Tensor], expected: dict[str, Tensor], **toleranc
 # ---- the model's face ---------------------------------------------------------------------------
 
 
-def test_tensor_mode_gives_all_layers(model: nn.Module, outputs: dict[str, Tensor]) -> None:
+def test_tensor_mode_gives_all_layers(
+    name: str, model: nn.Module, outputs: dict[str, Tensor]
+) -> None:
     layers, images, queries, columns = outputs['pred_logits'].shape
-    assert (layers, images) == (len(model.decoder.layers), 2)
+    assert (layers, images) == (1 if ONCE.match(name) else len(model.decoder.layers), 2)
     assert columns in (tiny.NUM_CLASSES, tiny.NUM_CLASSES + 1)
     assert outputs['pred_boxes'].shape == (layers, images, queries, 4)
     assert set(outputs) <= {'pred_logits', 'pred_boxes', 'enc_logits', 'enc_boxes', 'pred_masks'}
@@ -117,7 +129,9 @@ def test_evaluators_get_classes_that_have_names(model: nn.Module) -> None:
 # ---- training -----------------------------------------------------------------------------------
 
 
-def expected_losses(model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
+def expected_losses(name: str, model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
+    if once := ONCE.match(name):
+        return OWN_LOSSES[once[1]]
     prefixes = [f'd{i}.' for i in range(len(outputs['pred_logits']) - 1)] + ['']
     branches = [part.prefix for part in model.queries.modules() if hasattr(part, 'prefix')]
     own = model.criterion.branches  # these are trained among the encoder's proposals too
@@ -136,13 +150,13 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize('counts', [(3, 0), (0, 0), (tiny.MANY, 1)])
 def test_every_trainable_parameter_gets_a_gradient(
-    model: nn.Module, outputs: dict[str, Tensor], counts: tuple[int, int]
+    name: str, model: nn.Module, outputs: dict[str, Tensor], counts: tuple[int, int]
 ) -> None:
     assert outputs['pred_logits'].shape[2] < tiny.MANY
     with tiny.training(model):
         losses = model.loss(*tiny.batch(counts))
     keys = {key for key in losses if 'loss' in key}
-    assert keys - {'loss_mask', 'loss_dice'} == expected_losses(model, outputs)
+    assert keys - {'loss_mask', 'loss_dice'} == expected_losses(name, model, outputs)
     assert ('loss_mask' in keys) == ('pred_masks' in outputs)
     assert all(value.dim() == 0 for value in losses.values())
     total(losses).backward()
@@ -152,10 +166,14 @@ def test_every_trainable_parameter_gets_a_gradient(
     assert [n for n, grad in gradients.items() if grad is None] == []
     assert [n for n, grad in gradients.items() if not grad.isfinite().all()] == []
     unmatched = sum(max(count - outputs['pred_logits'].shape[2], 0) for count in counts)
-    assert losses['unmatched_gt'] == unmatched
+    assert losses['unmatched_gt'] == unmatched or ONCE.match(name)
 
 
-def test_criterion_does_not_see_a_flip(model: nn.Module, outputs: dict[str, Tensor]) -> None:
+def test_criterion_does_not_see_a_flip(
+    name: str, model: nn.Module, outputs: dict[str, Tensor]
+) -> None:
+    if ONCE.match(name):
+        pytest.skip('the losses read more than boxes and class logits')
     targets = Targets.from_samples(tiny.batch()[1], tiny.NUM_CLASSES)
     turned = {key: flip(value, key) for key, value in outputs.items()}
     boxes = tuple(flip(box, 'boxes') for box in targets.boxes)
@@ -173,7 +191,7 @@ def flip(value: Tensor, key: str) -> Tensor:
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_mixed_precision(
-    model: nn.Module, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    name: str, model: nn.Module, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything is finite and near single precision; places, their codes and costs are in it."""
     images, samples = tiny.batch()
@@ -212,7 +230,8 @@ def test_mixed_precision(
     assert all(value.isfinite().all() for value in got.values())
     assert all(value.isfinite() for value in losses.values())
     assert all(grad.isfinite().all() for grad in gradients)
-    assert (got['pred_boxes'] - expected['pred_boxes']).abs().max() < 0.05
+    if 'rcnn' not in name:  # whose regions, and their order, depend on the precision
+        assert (got['pred_boxes'] - expected['pred_boxes']).abs().max() < 0.05
 
 
 def assert_single(tensors: dict[str, Tensor | None]) -> None:

@@ -62,6 +62,8 @@ ROWS = (
     'group_dab_detr_r50',
     'group_dino_r50',
     'up_detr_r50',
+    'tsp_fcos_r50',
+    'tsp_rcnn_r50',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps

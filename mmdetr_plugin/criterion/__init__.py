@@ -1,18 +1,26 @@
 """The criterion: matching and losses."""
 
 from ..structures import Targets
-from .assigner import HungarianAssigner
+from .assigner import Assigner, HungarianAssigner
+from .candidates import CandidateAssigner
+from .cells import CandidateFocalLoss, CentralityLoss, DistanceGIoULoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
 from .quality import QualityClassLoss, QualityGIoULoss
 from .reconstruction import FeatureReconstructionLoss
+from .regions import RegionClassLoss, RegionDeltaLoss, RegionGIoULoss
 from .set_criterion import SetCriterion
 from .sources import Matches, Source
 
 __all__ = [
+    'Assigner',
     'BoxGIoULoss',
     'BoxL1Loss',
+    'CandidateAssigner',
+    'CandidateFocalLoss',
+    'CentralityLoss',
+    'DistanceGIoULoss',
     'FeatureReconstructionLoss',
     'FocalClassLoss',
     'HungarianAssigner',
@@ -23,6 +31,9 @@ __all__ = [
     'Matches',
     'QualityClassLoss',
     'QualityGIoULoss',
+    'RegionClassLoss',
+    'RegionDeltaLoss',
+    'RegionGIoULoss',
     'SetCriterion',
     'SoftmaxClassLoss',
     'Source',

@@ -101,7 +101,8 @@ def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) ->
         start += branch.size
     if encoder and outputs.proposals is not None:
         first = outputs.proposals
-        sources += [_proposals(each, targets) for each in (first, *first.others)]
+        made = (each for each in (first, *first.others) if each.prediction is not None)
+        sources += [_proposals(each, targets) for each in made]
     return sources
 
 
@@ -162,6 +163,7 @@ def _masks_of_rows(masks: Masks, total: int, rows: slice) -> Callable[[Tensor], 
 
 def _proposals(proposals: Proposals, targets: Targets) -> Source:
     made, groups = proposals.prediction, proposals.groups
+    assert made is not None  # the caller leaves out those without a prediction
     branch = proposals.branch or Branch(made.logits.shape[1], groups=groups)
     targets = branch.targets or targets
     targets = targets.class_agnostic() if proposals.class_agnostic else targets

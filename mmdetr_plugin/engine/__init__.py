@@ -2,5 +2,12 @@
 
 from . import hooks
 from .optim_wrapper import BFloat16OptimWrapper
+from .split_optimizer import AdamWPartsConstructor, PartialClipWrapper, SGDWithAdamW
 
-__all__ = ['BFloat16OptimWrapper', 'hooks']
+__all__ = [
+    'AdamWPartsConstructor',
+    'BFloat16OptimWrapper',
+    'PartialClipWrapper',
+    'SGDWithAdamW',
+    'hooks',
+]

@@ -1,5 +1,6 @@
 """Necks."""
 
 from .encoder_neck import EncoderNeck
+from .normed_fpn import NormedFPN
 
-__all__ = ['EncoderNeck']
+__all__ = ['EncoderNeck', 'NormedFPN']

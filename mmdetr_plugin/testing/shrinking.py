@@ -44,6 +44,7 @@ TINY = ModelSize(
         'num_many': 24,
         'num_groups': 8,
         'num_patches': 3,
+        'out_channels': 64,
     },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
