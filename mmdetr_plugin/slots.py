@@ -25,8 +25,8 @@ class SlottedDetector(BaseDetector):
 
     Args:
         num_classes: number of classes, stated here and nowhere else.
-        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels if encoder or decoder read
-            them.
+        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels if encoder or decoder
+            read them.
         position: position codes of the feature maps.
         queries: content, position and reference of the object queries.
         decoder: layers, and the position of the queries in each of them.

@@ -44,7 +44,9 @@ def test_forward_pass_copies_nothing_to_the_host(name: str) -> None:
         pytest.skip('how many regions there are decides the shape of what follows')
     outputs = model(images, samples, mode='tensor')
     assert all(value.is_meta for value in outputs.values())
-    if model.mask_head is None and not isinstance(model.postprocess, ClasswiseNMS):  # which segments there are decides the shape of what follows
+    if model.mask_head is None and not isinstance(
+        model.postprocess, ClasswiseNMS
+    ):  # which segments there are decides the shape of what follows
         (first, _) = model.predict(images, samples)
         assert first.pred_instances.bboxes.is_meta
 

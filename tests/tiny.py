@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -160,13 +161,13 @@ def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[N
             del source.best
 
 
-def _fixed_best(source: nn.Module, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+def _fixed_best(source: Any, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
     every = index
 
     def best(logits: Tensor, number: int) -> Tensor:
         nonlocal every
         if every is None:  # all in their order: more may be asked for when losses are computed
-            every = getattr(type(source), 'best').__get__(source)(logits, logits.shape[1])
+            every = type(source).best(source, logits, logits.shape[1])
         return every[:, :number]
 
     return best
@@ -190,9 +191,7 @@ def decode_features(
             for size in (image, canvas)
         )
         width = getattr(model.neck, 'out_channels', model.embed_dims)
-        maps = [
-            torch.randn(1, width, *shape, generator=generators[1]) for shape in outer
-        ]
+        maps = [torch.randn(1, width, *shape, generator=generators[1]) for shape in outer]
         for large, (height, width) in zip(maps, inner):
             features = torch.randn(1, len(large[0]), height, width, generator=generators[0])
             large[..., :height, :width] = features

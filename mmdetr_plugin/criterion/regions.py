@@ -42,8 +42,8 @@ class RegionClassLoss(Loss):
             hard = 2 * (1 - logits.softmax(-1)[..., -1]).square()
             plain = torch.where(found, 1.0, self.background_weight) * sampled(candidates)
             weight = torch.where(found, plain, plain * hard)
-        return self.loss_weight * (loss * weight).flatten(1).sum(1) / (
-            plain.flatten(1).sum(1) + 1e-6
+        return (
+            self.loss_weight * (loss * weight).flatten(1).sum(1) / (plain.flatten(1).sum(1) + 1e-6)
         )
 
 

@@ -49,7 +49,9 @@ class SGDWithAdamW(Optimizer):
     def _optimizers(self) -> list[Optimizer]:
         """Torch's optimizers, which share groups and state with this one."""
         if self._parts is None or self._parts[0] is not self.param_groups:
-            chosen = [[g for g in self.param_groups if g['adamw'] == kind] for kind in (False, True)]
+            chosen = [
+                [g for g in self.param_groups if g['adamw'] == kind] for kind in (False, True)
+            ]
             made: list[Optimizer] = []
             if chosen[0]:
                 made.append(SGD(chosen[0], lr=0.0, momentum=self.own['momentum']))
@@ -63,8 +65,8 @@ class SGDWithAdamW(Optimizer):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class AdamWPartsConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor; the parameters of the parts that ``paramwise_cfg.adamw`` names are trained
-    by AdamW, and with :class:`PartialClipWrapper` only their gradients are clipped."""
+    """MMEngine's constructor; AdamW trains the parameters of the parts that ``paramwise_cfg.adamw``
+    names, and with :class:`PartialClipWrapper` only their gradients are clipped."""
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Mapping | None = None) -> None:
         own = dict(paramwise_cfg or {})

@@ -140,7 +140,9 @@ class FeaturesOfInterest(QuerySource):
             return state, None
         candidates = objects.gather(1, index)
         branch = Branch(index.shape[1], candidates=candidates)
-        return replace(state, branches=(branch,)), lambda: Proposals(losses={'loss_cls': self.loss(logits, objects, targets)})
+        return replace(state, branches=(branch,)), lambda: Proposals(
+            losses={'loss_cls': self.loss(logits, objects, targets)}
+        )
 
     def best(self, scores: Tensor, number: int) -> Tensor:
         """(B, N): the locations with the largest scores (B, S, 1)."""
@@ -161,7 +163,7 @@ class FeaturesOfInterest(QuerySource):
         return pixels / memory.image_wh.repeat(1, 2)[:, None], torch.cat(levels)
 
     def loss(self, logits: Tensor, objects: Tensor, targets: Targets) -> Tensor:
-        """The focal loss of the dense classifier, summed over locations, divided by the positive ones."""
+        """The focal loss of the dense classifier, summed and divided by the positive locations."""
         numbers = objects.clamp(min=0)
         padded = targets.padded_labels
         if not padded.shape[1]:

@@ -125,7 +125,7 @@ class RegionProposals(QuerySource):
         return replace(state, self_mask=mask).keep(kept=kept)
 
     def code(self, boxes: Tensor) -> Tensor:
-        """(N, C): sines and cosines of (cx, cy, w, h, x0, y0, x1, y1) of boxes (N, 4), cxcywh in 0..1."""
+        """(N, C): codes of (cx, cy, w, h, x0, y0, x1, y1) of boxes (N, 4), cxcywh in 0..1."""
         numbers = torch.cat((boxes, cxcywh_to_xyxy(boxes)), -1)
         return sine_code(numbers, self.embed_dims // numbers.shape[-1]).flatten(1)
 

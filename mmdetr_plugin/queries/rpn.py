@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
+from mmcv.cnn import build_norm_layer
 from mmdet.models.dense_heads import RPNHead
 from mmengine.config import ConfigDict
 from mmengine.model import normal_init
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..registry import MODELS
 
 LEVELS = 5
+NORM = {'type': 'SyncBN'}
 ANCHORS = {
     'type': 'mmdet.AnchorGenerator',
     'octave_base_scale': 4,
@@ -60,7 +62,7 @@ class SeparateRPNHead(RPNHead):
         self,
         in_channels: int,
         num_convs: int = 2,
-        norm_cfg: dict[str, Any] = {'type': 'SyncBN'},
+        norm_cfg: dict[str, Any] = NORM,
         **kwargs: Any,
     ) -> None:
         self.norm_cfg = norm_cfg
@@ -76,25 +78,14 @@ class SeparateRPNHead(RPNHead):
 
     def _init_layers(self) -> None:
         self.towers = nn.ModuleDict(
-            {kind: self._tower() for kind in ('objectness', 'boxes')}
+            {
+                kind: SharedTower(self.feat_channels, self.num_convs, self.norm_cfg)
+                for kind in ('objectness', 'boxes')
+            }
         )
         anchors = self.num_base_priors
         self.rpn_cls = nn.Conv2d(self.feat_channels, anchors * self.cls_out_channels, 1)
         self.rpn_reg = nn.Conv2d(self.feat_channels, anchors * self.bbox_coder.encode_size, 1)
-
-    def _tower(self) -> nn.ModuleList:
-        """For each level its convolutions and norms; the convolutions are the same modules."""
-        levels = nn.ModuleList()
-        for _ in range(LEVELS):
-            layers = [
-                ConvModule(self.feat_channels, self.feat_channels, 3, padding=1, bias=True,
-                           norm_cfg=dict(self.norm_cfg))
-                for _ in range(self.num_convs)
-            ]
-            for layer, first in zip(layers, levels[0] if len(levels) else layers):
-                layer.conv = first.conv
-            levels.append(nn.Sequential(*layers))
-        return levels
 
     def init_weights(self) -> None:
         """Normal of standard deviation 0.01 for all convolutions."""
@@ -104,9 +95,32 @@ class SeparateRPNHead(RPNHead):
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Objectness (B, A, h, w) and deltas (B, 4 A, h, w) of every level."""
-        objectness = [self.rpn_cls(f(level)) for f, level in zip(self.towers['objectness'], x)]
-        deltas = [self.rpn_reg(f(level)) for f, level in zip(self.towers['boxes'], x)]
+        objectness = [self.rpn_cls(y) for y in self.towers['objectness'](x)]
+        deltas = [self.rpn_reg(y) for y in self.towers['boxes'](x)]
         return objectness, deltas
+
+
+class SharedTower(nn.Module):
+    """Convolutions that the levels share, each followed by a norm for every level and ReLU."""
+
+    def __init__(self, channels: int, num_convs: int, norm_cfg: dict[str, Any]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs)
+        )
+        self.norms = nn.ModuleList(
+            nn.ModuleList(build_norm_layer(norm_cfg, channels)[1] for _ in range(LEVELS))
+            for _ in range(num_convs)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """(B, C, h, w) of each level."""
+        made = []
+        for level, x in enumerate(maps):
+            for conv, norms in zip(self.convs, self.norms):
+                x = norms[level](conv(x)).relu()
+            made.append(x)
+        return made
 
 
 def summed(losses: dict[str, Any]) -> dict[str, Tensor]:

@@ -83,8 +83,8 @@ class UnitReference(Reference):
 
 @dataclass(frozen=True)
 class CellReference(Reference):
-    """Cells of feature maps in 0..1, moved by the distances from their centre to the left, top, right and
-    bottom side of a box, in units of the cell (TSP-FCOS; FCOS)."""
+    """Cells of feature maps in 0..1, moved by the distances from their centre to the left, top, right
+    and bottom side of a box, in units of the cell (TSP-FCOS; FCOS)."""
 
     def unit(self) -> Tensor:
         return full_precision(self.values)

@@ -55,7 +55,9 @@ def small(cfg: Config) -> Config:
     )
     model = shrink(cfg.model, size)
     reader = model.decoder.layer.cross_attn
-    if reader and reader.get('levels'):  # one for each layer; those that remain are spread as they were
+    if reader and reader.get(
+        'levels'
+    ):  # one for each layer; those that remain are spread as they were
         reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]
     if single and reader and reader.get('prior'):
         reader.prior.strides = (SINGLE_STRIDE,)
