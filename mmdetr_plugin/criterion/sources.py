@@ -101,8 +101,8 @@ def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) ->
         start += branch.size
     if encoder and outputs.proposals is not None:
         first = outputs.proposals
-        made = (each for each in (first, *first.others) if each.prediction is not None)
-        sources += [_proposals(each, targets) for each in made]
+        every = (each for each in (first, *first.others) if each.prediction is not None)
+        sources += [_proposals(each, targets) for each in every]
     return sources
 
 

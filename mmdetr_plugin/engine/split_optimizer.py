@@ -32,12 +32,12 @@ class SGDWithAdamW(Optimizer):
         momentum: float = 0.9,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        self.own = {'momentum': momentum, 'betas': betas}
+        self.momentum, self.betas = momentum, betas
         super().__init__(params, {'lr': lr, 'weight_decay': weight_decay, 'adamw': False})
         self._parts: tuple[list[dict], list[Optimizer]] | None = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -54,9 +54,9 @@ class SGDWithAdamW(Optimizer):
             ]
             made: list[Optimizer] = []
             if chosen[0]:
-                made.append(SGD(chosen[0], lr=0.0, momentum=self.own['momentum']))
+                made.append(SGD(chosen[0], lr=0.0, momentum=self.momentum))
             if chosen[1]:
-                made.append(AdamW(chosen[1], lr=0.0, betas=self.own['betas']))
+                made.append(AdamW(chosen[1], lr=0.0, betas=self.betas))
             for part in made:
                 part.state = self.state
             self._parts = self.param_groups, made

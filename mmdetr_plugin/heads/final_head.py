@@ -100,8 +100,9 @@ class RegionHead(FinalHead):
         super().__init__(num_layers)
         self.class_linear(embed_dims, num_classes + 1)
         self.deltas = MLP(embed_dims, embed_dims, 4 * num_classes, 3)
-        nn.init.normal_(self.deltas.layers[-1].weight, std=0.001)
-        nn.init.zeros_(self.deltas.layers[-1].bias)
+        weight, bias = self.deltas.layers[-1].parameters()
+        nn.init.normal_(weight, std=0.001)
+        nn.init.zeros_(bias)
 
     def predict(self, hidden: Tensor, state: State) -> Prediction:
         if not isinstance(state.ref, RelativeReference):

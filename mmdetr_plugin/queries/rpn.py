@@ -109,16 +109,15 @@ class SharedTower(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs)
         )
         self.norms = nn.ModuleList(
-            nn.ModuleList(build_norm_layer(norm_cfg, channels)[1] for _ in range(LEVELS))
-            for _ in range(num_convs)
+            build_norm_layer(norm_cfg, channels)[1] for _ in range(num_convs * LEVELS)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """(B, C, h, w) of each level."""
         made = []
         for level, x in enumerate(maps):
-            for conv, norms in zip(self.convs, self.norms):
-                x = norms[level](conv(x)).relu()
+            for i, conv in enumerate(self.convs):
+                x = self.norms[i * LEVELS + level](conv(x)).relu()
             made.append(x)
         return made
 

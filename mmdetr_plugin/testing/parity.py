@@ -240,8 +240,9 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
         arrays.update(_patch_arrays(model, run, strides))
     if run.outputs.masks is not None:
         arrays['pred_masks'] = run.outputs.masks.dense()[:, :: strides.get('pred_masks', 1)]
-    if run.outputs.proposals is not None:
-        made = run.outputs.proposals.prediction
+    proposals = run.outputs.proposals
+    made = None if proposals is None else proposals.prediction
+    if made is not None:
         arrays.update(_proposal_arrays(model, run, made, strides.get('enc', 1)))
     pooled = case.golden.get('memory_mean', np.zeros((1, 1))).ndim == 1
     sample = 'n - 1' in case.spec['notes'].get('memory', '')
