@@ -86,7 +86,10 @@ class DETR(SlottedDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
         targets = Targets.from_samples(batch_data_samples, self.num_classes)
-        return self.criterion(self.run(batch_inputs, batch_data_samples, targets), targets)
+        outputs = self.run(batch_inputs, batch_data_samples, targets)
+        if self.teacher is not None:
+            outputs = self.teacher.teach(outputs, batch_inputs, batch_data_samples)
+        return self.criterion(outputs, targets)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True

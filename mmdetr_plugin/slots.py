@@ -18,6 +18,7 @@ from .freezing import freeze_
 from .heads import Head, MaskHead, PostProcess
 from .queries import QuerySource
 from .registry import MODELS
+from .teacher import Teacher
 
 
 class SlottedDetector(BaseDetector):
@@ -38,6 +39,8 @@ class SlottedDetector(BaseDetector):
             reads the last ones, as many as its ``in_channels`` name.
         branches: configs of wrappers that add queries for training, e.g. ``DenoisingQueries``. Each
             wraps ``queries`` and the branches before it.
+        teacher: ``config`` and ``checkpoint`` of a trained model, whose outputs the distillation losses
+            of the criterion read (:mod:`~mmdetr_plugin.criterion.distillation`); None = there is none.
         num_levels: number of feature levels, which is the number of the neck's maps.
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
@@ -67,6 +70,7 @@ class SlottedDetector(BaseDetector):
         encoder: Mapping | None = None,
         mask_head: Mapping | None = None,
         branches: Sequence[Mapping] = (),
+        teacher: Mapping | None = None,
         num_levels: int = 1,
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
@@ -125,6 +129,7 @@ class SlottedDetector(BaseDetector):
         finer = None if channels is None else channels[: self.unread]
         self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)
         self.compiled = compile_transformer(compile, mask_head is not None)
+        self.teacher = None if teacher is None else Teacher(num_classes=num_classes, **teacher)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
             self.neck.to(memory_format=torch.channels_last)

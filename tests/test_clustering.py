@@ -111,3 +111,56 @@ def test_what_cannot_be_clustered_is_an_error() -> None:
     op = AdaptiveClusteringAttention(32, 8, q_hashes=33)
     with pytest.raises(ValueError, match='between 1 and 32, got 33'):
         op(State(content), None, 0)
+
+
+# ---- distillation -------------------------------------------------------------------------------
+
+SOFT = {
+    f'loss_soft_{kind.lower()}': {'type': f'Distillation{kind}Loss'}
+    for kind in ('Class', 'Box', 'Feature')
+}
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> torch.nn.Module:
+    """A model that clusters, with itself as teacher but for the clusters."""
+    exact = tiny.build('detr_r50')
+    model = tiny.load('detr_r50').model
+    torch.save({'state_dict': exact.state_dict()}, tmp_path / 'teacher.pth')
+    tiny.Config({'model': tiny.shrink(model)}).dump(tmp_path / 'teacher.py')
+    model.criterion.losses.update(SOFT)
+    model.teacher = {f: str(tmp_path / f'teacher.{e}') for f, e in FILES}
+    made = tiny.MODELS.build(tiny.shrink(model)).eval()
+    made.load_state_dict(exact.state_dict())
+    return made
+
+
+FILES = (('config', 'py'), ('checkpoint', 'pth'))
+
+
+def test_a_model_with_its_teachers_weights_has_nothing_to_learn(student: torch.nn.Module) -> None:
+    losses = student.loss(*tiny.batch())
+    soft = {k: float(v) for k, v in losses.items() if 'loss_soft' in k}
+    assert set(soft) == {p + name for p in ('', 'd0.') for name in SOFT}
+    assert all(abs(value) < 1e-6 for value in soft.values())
+    assert not [name for name in student.state_dict() if 'teacher' in name]
+
+
+def test_what_differs_from_the_teacher_is_trained(student: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in student.encoder.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    losses = student.loss(*tiny.batch())
+    soft = [v for k, v in losses.items() if 'loss_soft' in k]
+    assert all(value > 0 for value in soft)
+    sum(soft).backward()
+    assert all(p.grad is not None for p in student.encoder.parameters())
+    assert all(p.grad is None for p in student.teacher.model.parameters())
+
+
+def test_a_teacher_with_other_queries_is_an_error(student: torch.nn.Module) -> None:
+    embedding = student.queries.embedding
+    student.queries.embedding = torch.nn.Embedding(7, embedding.embedding_dim)
+    student.queries.num_queries = 7
+    with pytest.raises(ValueError, match='layers, queries and classes of the model'):
+        student.loss(*tiny.batch())

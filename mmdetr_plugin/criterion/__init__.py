@@ -4,6 +4,7 @@ from ..structures import Targets
 from .assigner import Assigner, HungarianAssigner
 from .candidates import CandidateAssigner
 from .cells import CandidateFocalLoss, CentralityLoss, DistanceGIoULoss
+from .distillation import DistillationBoxLoss, DistillationClassLoss, DistillationFeatureLoss
 from .losses import BoxGIoULoss, BoxL1Loss, FocalClassLoss, Loss, SoftmaxClassLoss
 from .masks import MaskDiceLoss, MaskFocalLoss
 from .matched import Matched
@@ -21,6 +22,9 @@ __all__ = [
     'CandidateFocalLoss',
     'CentralityLoss',
     'DistanceGIoULoss',
+    'DistillationBoxLoss',
+    'DistillationClassLoss',
+    'DistillationFeatureLoss',
     'FeatureReconstructionLoss',
     'FocalClassLoss',
     'HungarianAssigner',
