@@ -72,6 +72,9 @@ ROWS = (
     'deim_d_fine_s',
     'lw_detr_tiny',
     'rf_detr_small',
+    'up_detr_r50',
+    'tsp_fcos_r50',
+    'tsp_rcnn_r50',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from .adapt import adapt
-from .convert import MASK_HEADS, to_ours, unwrap
+from .convert import MASK_HEADS, to_ours, unused_names, unwrap
 from .plan import SKIPPED, Plan, listing
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ def weights_for(
         plan.notes.append(
             f'filled with zeros, as the layout has no such tensors: {listing(filled)}'
         )
+    unused = unused_names(weights, model)
+    if unused:
+        plan.notes.append(
+            'a pre-training without labels: its class head and what reads its patches are not used'
+        )
     for name, value in weights.items():
-        if name.startswith(MASK_HEADS) and model.mask_head is None:
+        masks = name.startswith(MASK_HEADS) and model.mask_head is None
+        if masks or name in unused:
             plan.add(name, SKIPPED, value.numel())
     return state, plan
 

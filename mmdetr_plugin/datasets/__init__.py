@@ -6,6 +6,7 @@ from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
 from .mosaic import BatchMixup, QuadMosaic
 from .panoptic_loading import LoadPanopticSegments, read_segment_ids
+from .unlabelled import PackPatches, RandomPatches, UnlabelledImages
 
 __all__ = [
     'DIGIT_CLASSES',
@@ -14,7 +15,10 @@ __all__ = [
     'BatchRandomResize',
     'LoadImage',
     'LoadPanopticSegments',
+    'PackPatches',
     'QuadMosaic',
+    'RandomPatches',
+    'UnlabelledImages',
     'make_digits',
     'read_segment_ids',
 ]

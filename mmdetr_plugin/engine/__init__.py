@@ -4,5 +4,14 @@ from . import hooks
 from .layer_decay import LayerDecayConstructor
 from .optim_constructor import NoDecayConstructor
 from .optim_wrapper import BFloat16OptimWrapper
+from .split_optimizer import AdamWPartsConstructor, PartialClipWrapper, SGDWithAdamW
 
-__all__ = ['BFloat16OptimWrapper', 'LayerDecayConstructor', 'NoDecayConstructor', 'hooks']
+__all__ = [
+    'AdamWPartsConstructor',
+    'BFloat16OptimWrapper',
+    'LayerDecayConstructor',
+    'NoDecayConstructor',
+    'PartialClipWrapper',
+    'SGDWithAdamW',
+    'hooks',
+]

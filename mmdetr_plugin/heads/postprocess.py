@@ -23,13 +23,18 @@ class Detections(NamedTuple):
     """(B, M)."""
     queries: Tensor
     """(B, M), the query of each detection."""
+    counts: tuple[int, ...] | None = None
+    """Detections of each image, where their numbers differ and the rest is padding; None = M."""
 
 
 class PostProcess(nn.Module):
     """Detections from the last layer's predictions."""
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Detections of logits (B, N, K) and boxes (B, N, 4)."""
+        """Detections of logits (B, N, K) and boxes (B, N, 4).
+
+        Heads may predict a box for each class: these are (B, N, K, 4).
+        """
         raise TypeError(f'{type(self).__name__} must define forward(logits, boxes)')
 
     def panoptic(
@@ -87,18 +92,20 @@ class SigmoidTopK(PostProcess):
 def to_instances(
     boxes: Tensor, found: Detections, samples: SampleList, rescale: bool
 ) -> list[InstanceData]:
-    """mmdet's instances, boxes xyxy in pixels, of boxes (B, N, 4) of the queries.
+    """mmdet's instances, boxes xyxy in pixels, of boxes (B, N, 4) or (B, N, K, 4) of the queries.
 
     Args:
         rescale: in pixels of the original images, else of the network's input.
     """
-    index = found.queries[..., None].expand(-1, -1, 4)
-    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index))
+    index = found.queries
+    if boxes.dim() == 4:
+        index = index * boxes.shape[2] + found.labels
+        boxes = boxes.flatten(1, 2)
+    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index[..., None].expand(-1, -1, 4)))
     instances = []
     for i, sample in enumerate(samples):
         height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
         pixels = boxes_xyxy[i] * boxes_xyxy.new_tensor((width, height, width, height))
-        instances.append(
-            InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
-        )
+        made = InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
+        instances.append(made if found.counts is None else made[: found.counts[i]])
     return instances

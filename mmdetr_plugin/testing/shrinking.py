@@ -38,8 +38,8 @@ class ModelSize:
 
     Attributes:
         depths: largest number of layers of the encoder and of the decoder.
-        backbone: entries to replace in a ResNet, which becomes a ResNet-18 or 34; other backbones become
-            as thin.
+        backbone: entries to replace in a ResNet, which becomes a ResNet-18 or 34; other backbones
+            become as thin.
         everywhere: entries to replace wherever their key stands in the config.
         model: entries of the model itself to replace.
     """
@@ -59,6 +59,8 @@ TINY = ModelSize(
         'num_queries': 12,
         'num_many': 24,
         'num_groups': 8,
+        'num_patches': 3,
+        'out_channels': 64,
     },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
@@ -69,8 +71,8 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet, HGNetV2, SwinTransformer or WindowedViT; it is
-            not changed.
+        model: ``cfg.model`` of any variant with a ResNet, HGNetV2, SwinTransformer or WindowedViT; it
+            is not changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """

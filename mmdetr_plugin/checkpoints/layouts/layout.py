@@ -59,6 +59,9 @@ class Layout:
         lacks: names of the model's tensors -> those that files may lack; they become zeros.
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
+        pretraining: beginnings of names of parts that serve pre-training without labels alone
+            (UP-DETR). A model without these parts skips them in a file.
+        relearnt: beginnings of names that such a model does not take from such a file either.
         from_file: tensors as a file names them -> by the names of the table.
         counters: whether files count the batches that each trained batch norm has seen, as torch does.
         constants: tensors of files, by name, that follow from the model's config: they are not read,
@@ -75,6 +78,8 @@ class Layout:
     wrapper: str = ''
     lacks: Callable[[Collection[str]], set[str]] | None = None
     short: tuple[str, ...] = ()
+    pretraining: tuple[str, ...] = ()
+    relearnt: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     counters: bool = False
     constants: Callable[[DETR], Mapping[str, Tensor]] | None = None
