@@ -12,7 +12,6 @@ from mmengine.config import ConfigDict
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
-from ..registry import MODELS
 
 LEVELS = 5
 NORM = {'type': 'SyncBN'}
@@ -45,7 +44,6 @@ TRAIN = {
 }
 
 
-@MODELS.register_module()
 class SeparateRPNHead(RPNHead):
     """An RPN with a tower for objectness and another for boxes.
 
