@@ -1,8 +1,8 @@
 """Losses whose targets are the outputs of a trained model, query by query.
 
 Zheng et al., arXiv:2011.09315, fine-tune a clustering transformer with the outputs of the original
-DETR. Their code has no such losses; these follow the description: soft targets for classes and boxes, and a
-term for features. ``model.teacher`` names the trained model.
+DETR. Their code has no such losses; these follow the description: soft targets for classes and boxes,
+and a term for features. ``model.teacher`` names the trained model.
 """
 
 from __future__ import annotations

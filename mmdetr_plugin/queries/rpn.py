@@ -12,7 +12,6 @@ from mmengine.config import ConfigDict
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
-
 LEVELS = 5
 NORM = {'type': 'SyncBN'}
 ANCHORS = {
