@@ -12,8 +12,6 @@ from mmengine.config import ConfigDict
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
-from ..registry import MODELS
-
 LEVELS = 5
 NORM = {'type': 'SyncBN'}
 ANCHORS = {
@@ -45,7 +43,6 @@ TRAIN = {
 }
 
 
-@MODELS.register_module()
 class SeparateRPNHead(RPNHead):
     """An RPN with a tower for objectness and another for boxes.
 
