@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
 
 from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
 
-from ..registry import DATASETS
-from .agreement import annotation_path
+from ..evaluation.coco import CheckedCocoMetric
+from ..registry import DATASETS, METRICS
+from .agreement import annotation_path, names_as_text
 from .annotations import read_category_names
+from .coco import CheckedCocoDataset
 from .presence import annotated_datasets, check_presence, leaves_folder
 
 Classes = tuple[str, ...]
@@ -24,14 +28,20 @@ def complete(cfg: Config) -> None:
       split, gets the classes of the training annotations unless it states its own.
     * ``ann_file`` of an evaluator: the annotation file of the data set that it evaluates.
 
+    In addition, mmdet's `CocoDataset` and `CocoMetric` are replaced by the checked ones of this package
+    (:class:`.coco.CheckedCocoDataset`).
+
     Raises:
         FileNotFoundError: ``num_classes`` is None and the training annotation file is missing.
-        ValueError: that file is not COCO, or the classes of two data sets differ.
+        ValueError: that file is not COCO, or the classes of two data sets differ; an evaluator without
+            ``ann_file`` has several data sets to evaluate.
     """
     for split in ('train', 'val', 'test'):
         for _, dataset in annotated_datasets(cfg, split):
             if leaves_folder(dataset):
                 dataset['data_root'] = cfg.get('data_root')
+            if DATASETS.get(dataset['type']) is CocoDataset:
+                dataset['type'] = f'mmdetr_plugin.{CheckedCocoDataset.__name__}'
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
@@ -44,11 +54,11 @@ def _complete_classes(cfg: Config) -> Classes:
     found: dict[str, Classes] = {}
     for split in ('train', 'val', 'test'):
         for key, dataset in annotated_datasets(cfg, split):
-            classes = _classes(dataset) or next(iter(found.values()), None)
+            classes = _classes(key, dataset, split != 'test') or next(iter(found.values()), None)
             if classes is None:
                 raise _no_classes(cfg, key)
             found[key] = classes
-            if DATASETS.get(dataset['type']) is CocoDataset:
+            if DATASETS.get(dataset['type']) is CheckedCocoDataset:
                 dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': classes}
     if not found:
         raise ValueError(
@@ -78,16 +88,20 @@ def _no_classes(cfg: Config, key: str) -> Exception:
     return ValueError(f'{key} must have a COCO file on this machine or metainfo.classes; {advice}')
 
 
-def _classes(dataset: Mapping) -> Classes | None:
+def _classes(key: str, dataset: Mapping, annotated: bool) -> Classes | None:
     """The classes from the config, else from the data set's class, else from its file, else None."""
     stated = (dataset.get('metainfo') or {}).get('classes')
     cls = DATASETS.get(dataset['type'])
-    if stated is None and cls is not CocoDataset:
+    if stated is None and cls is not CheckedCocoDataset:
         stated = getattr(cls, 'METAINFO', {}).get('classes')
+    if isinstance(stated, str):  # a file with a name in each line
+        if not Path(stated).is_file():
+            raise names_as_text(key, stated)
+        stated = list_from_file(stated)
     path = annotation_path(dataset)
     if stated is None and path is not None and path.is_file():
-        return read_category_names(path)
-    return tuple(list_from_file(stated) if isinstance(stated, str) else stated) if stated else None
+        return read_category_names(path, annotated)
+    return tuple(stated) if stated else None
 
 
 def _shown(classes: Classes) -> str:
@@ -98,8 +112,31 @@ def _shown(classes: Classes) -> str:
 def _complete_evaluator(cfg: Config, split: str) -> None:
     evaluators = cfg.get(f'{split}_evaluator')
     datasets = [dataset for _, dataset in annotated_datasets(cfg, split)]
+    paths = [annotation_path(dataset) for dataset in datasets]
     for evaluator in evaluators if isinstance(evaluators, Sequence) else [evaluators]:
-        wanted = isinstance(evaluator, Mapping) and evaluator.get('ann_file', '') is None
-        path = annotation_path(datasets[0]) if len(datasets) == 1 else None
-        if wanted and path is not None:
-            evaluator['ann_file'] = str(path)
+        if not isinstance(evaluator, MutableMapping):
+            continue
+        metrics = evaluator.get('metrics')
+        several = isinstance(metrics, Sequence) and len(metrics) == len(paths)
+        pairs = zip(metrics, paths) if several else [(evaluator, paths[0] if paths else None)]
+        for metric, path in pairs:
+            if not isinstance(metric, MutableMapping):
+                continue
+            if 'type' in metric and METRICS.get(metric['type']) is CocoMetric:
+                metric['type'] = f'mmdetr_plugin.{CheckedCocoMetric.__name__}'
+            if metric.get('ann_file', '') is not None:
+                continue
+            if len(paths) > 1 and not several:
+                raise _several_sets(split, paths)
+            if path is not None:
+                metric['ann_file'] = str(path)
+
+
+def _several_sets(split: str, paths: Sequence[Path | None]) -> ValueError:
+    files = ', '.join(str(path) for path in paths)
+    return ValueError(
+        f'{split}_evaluator must have an evaluator for each of the {len(paths)} data sets of '
+        f'{split}_dataloader ({files}), got one without ann_file; set {split}_evaluator='
+        "dict(type='MultiDatasetsEvaluator', dataset_prefixes=['a', 'b'], metrics=[dict("
+        "type='CocoMetric', ann_file=None, metric='bbox'), ...]) with a prefix and a metric for each"
+    )

@@ -19,8 +19,10 @@ from mmengine.runner import Runner
 from ..checkpoints.files import read_checkpoint
 from ..checkpoints.resume import check_resumable, latest_checkpoint
 from ..datasets.agreement import check_agreement
+from ..datasets.annotations import files_kept
 from ..datasets.completion import complete
 from ..datasets.presence import check_presence
+from ..datasets.validation import validate
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
 from .optim_wrapper import BFloat16OptimWrapper
 from .project import project_root
@@ -126,8 +128,10 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
     try:
         check_presence(cfg, splits)
         _check_weights(cfg)
-        complete(cfg)
-        check_agreement(cfg, splits)
+        with files_kept():
+            complete(cfg)
+            check_agreement(cfg, splits)
+            validate(cfg, splits)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
