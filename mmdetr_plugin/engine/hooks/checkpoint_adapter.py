@@ -35,6 +35,9 @@ class CheckpointAdapter(Hook):
         Raises:
             ValueError: the checkpoint belongs to another model, or it is evaluated and lacks weights.
         """
+        # MMEngine would run the text of the config, which is Python, when a run is resumed.
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner._resume or not isinstance(model, DETR):
             return
