@@ -24,7 +24,7 @@ from ..datasets.completion import complete
 from ..datasets.presence import check_presence
 from ..datasets.validation import validate
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
-from .optim_wrapper import BFloat16OptimWrapper
+from .optim_wrapper import BFloat16OptimWrapper, FiniteAmpOptimWrapper
 from .project import project_root
 
 PRECISIONS = ('fp16', 'bf16')
@@ -172,7 +172,11 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
     if precision == 'fp16' and not gpu:
         parser.error('--amp fp16 needs a GPU, none is available; use --amp bf16')
     if precision == 'fp16':
-        kind = {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic', 'dtype': 'float16'}
+        kind = {
+            'type': f'mmdetr_plugin.{FiniteAmpOptimWrapper.__name__}',
+            'loss_scale': 'dynamic',
+            'dtype': 'float16',
+        }
     else:
         kind = {'type': f'mmdetr_plugin.{BFloat16OptimWrapper.__name__}'}
     cfg.optim_wrapper.merge(kind)

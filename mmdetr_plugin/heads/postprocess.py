@@ -91,7 +91,11 @@ def to_instances(
 
     Args:
         rescale: in pixels of the original images, else of the network's input.
+
+    Raises:
+        FloatingPointError: predictions of an image are not finite.
     """
+    _check_finite(boxes, found, samples)
     index = found.queries[..., None].expand(-1, -1, 4)
     boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index))
     instances = []
@@ -102,3 +106,16 @@ def to_instances(
             InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
         )
     return instances
+
+
+def _check_finite(boxes: Tensor, found: Detections, samples: SampleList) -> None:
+    finite = boxes.isfinite().flatten(1).all(1) & found.scores.isfinite().all(1)
+    if bool(finite.all()):
+        return
+    wrong = [sample for sample, good in zip(samples, finite.tolist(), strict=True) if not good]
+    names = [str(sample.get('img_path', sample.get('img_id'))) for sample in wrong[:3]]
+    raise FloatingPointError(
+        f'predictions must be finite, got NaN or infinity in {len(wrong)} images, such as '
+        f'{", ".join(names)}; look for NaN in the weights and in these images, and evaluate without '
+        'fp16'
+    )

@@ -3,6 +3,7 @@
 from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
 from .effective_batch import EffectiveBatchHook
+from .nonfinite import NonFiniteHook
 from .parameter_table import ParameterTableHook
 from .seed import EpochSeedHook
 
@@ -10,6 +11,7 @@ __all__ = [
     'CheckpointAdapter',
     'EffectiveBatchHook',
     'EpochSeedHook',
+    'NonFiniteHook',
     'ParameterTableHook',
     'WholeCheckpointHook',
 ]
