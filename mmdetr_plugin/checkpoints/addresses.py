@@ -50,7 +50,8 @@ def load_from_address(address: str, map_location: object = None) -> dict:
 
 def cached(address: str) -> Path:
     """Where the file at an address is kept; files of one name at two addresses are two files."""
-    name = Path(unquote(urlparse(address).path)).name or 'checkpoint.pth'
+    name = Path(unquote(urlparse(address).path)).name
+    name = 'checkpoint.pth' if name in ('', '.', '..') else name
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     return Path(torch.hub.get_dir(), 'checkpoints', digest, name)
 

@@ -12,7 +12,7 @@ from mmengine.fileio import list_from_file
 
 from ..evaluation.coco import CheckedCocoMetric
 from ..registry import DATASETS, METRICS
-from .agreement import annotation_path, names_as_text
+from .agreement import annotation_path, classes_of, names_as_text
 from .annotations import read_category_names
 from .coco import CheckedCocoDataset
 from .presence import annotated_datasets, check_presence, leaves_folder
@@ -45,6 +45,7 @@ def complete(cfg: Config) -> None:
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
+    _name_weights(cfg, model.get('criterion'))
     for split in ('val', 'test'):
         _complete_evaluator(cfg, split)
 
@@ -73,6 +74,32 @@ def _complete_classes(cfg: Config) -> Classes:
                 'both files with the same list of categories'
             )
     return classes
+
+
+def _name_weights(cfg: Config, node: object) -> None:
+    """Replace ``class_weight`` by name, anywhere in the criterion, by a list; others have 1."""
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            _name_weights(cfg, child)
+    if not isinstance(node, MutableMapping):
+        return
+    named = node.get('class_weight')
+    if isinstance(named, Mapping):
+        _, dataset = next(annotated_datasets(cfg, 'train'), ('', {}))
+        classes = classes_of(dataset) if dataset else None
+        unknown = [name for name in named if name not in (classes or ())]
+        if classes is None or unknown:
+            raise ValueError(
+                f'class_weight must name classes of the training data, {_shown(tuple(classes or ()))}, '
+                f'got {unknown}; correct the names, or give a list'
+            )
+        weights = [float(named.get(name, 1)) for name in classes]
+        if 'Softmax' in str(node.get('type')):
+            weights.append(float(node.get('background_weight', 0.1)))
+        node['class_weight'] = weights
+    for name, child in node.items():
+        if name != 'class_weight':
+            _name_weights(cfg, child)
 
 
 def _no_classes(cfg: Config, key: str) -> Exception:
@@ -117,8 +144,10 @@ def _complete_evaluator(cfg: Config, split: str) -> None:
         if not isinstance(evaluator, MutableMapping):
             continue
         metrics = evaluator.get('metrics')
+        pairs = [(evaluator, paths[0] if paths else None)]
         several = isinstance(metrics, Sequence) and len(metrics) == len(paths)
-        pairs = zip(metrics, paths) if several else [(evaluator, paths[0] if paths else None)]
+        if several and metrics:
+            pairs = [*zip(metrics, paths)]
         for metric, path in pairs:
             if not isinstance(metric, MutableMapping):
                 continue

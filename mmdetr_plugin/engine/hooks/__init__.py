@@ -6,6 +6,7 @@ from .effective_batch import EffectiveBatchHook
 from .nonfinite import NonFiniteHook
 from .parameter_table import ParameterTableHook
 from .seed import EpochSeedHook
+from .validation_loss import ValidationLossHook
 
 __all__ = [
     'CheckpointAdapter',
@@ -13,5 +14,6 @@ __all__ = [
     'EpochSeedHook',
     'NonFiniteHook',
     'ParameterTableHook',
+    'ValidationLossHook',
     'WholeCheckpointHook',
 ]

@@ -17,12 +17,17 @@ from torch import nn
 
 from ...checkpoints.files import ASIDE, written_whole
 from ...registry import HOOKS
+from ..accumulation import pending_gradients, restore_gradients
 from ..best_score import mean_score
 from ..lock import lock, unlock
+from .effective_batch import accumulated_steps
 
 BACKEND = 'mmdetr_plugin.whole_files'
 BEST = re.compile(r'best_[\w.@-]+_(?:epoch|iter)_\d+\.pth')
 """Names that the hook gives the best checkpoint."""
+
+SETUP = 'setup'
+"""Key in the message hub: what :func:`setup_of` returns."""
 
 VALIDATED = 'validated'
 """Key in the message hub: the last epoch (or step) whose validation has ended."""
@@ -75,15 +80,23 @@ class WholeCheckpointHook(CheckpointHook):
     run ends. Only files in the folder of this run are removed, whatever a resumed file names. One run at
     a time may train in a work dir.
 
-    The arguments are those of `mmengine.hooks.CheckpointHook`.
+    A resumed run equals an uninterrupted one, or is refused: where accumulated gradients are pending at
+    the end of an epoch, they are in the checkpoint.
+
+    Args:
+        exact: refuse to resume with another number of processes, workers or accumulated steps, or
+            without the averages of the checkpoint; False: only warn.
+        args, kwargs: of `mmengine.hooks.CheckpointHook`.
     """
 
     backend_args: dict | None
     file_backend: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, exact: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.exact = exact
         self.training = False
+        self.gradients: dict[str, torch.Tensor] = {}
         self.saved_step: int | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -107,7 +120,38 @@ class WholeCheckpointHook(CheckpointHook):
     def after_run(self, runner: Runner) -> None:
         unlock(runner.work_dir)
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the pending gradients; compare what the result depends on.
+
+        Raises:
+            ValueError: the run would not be that which wrote the checkpoint.
+        """
+        self.gradients = checkpoint.pop('gradients', None) or {}
+        if not runner._resume:
+            return
+        hub = checkpoint.get('message_hub') or {}
+        before = (hub.get('runtime_info') or {}).get(SETUP)
+        changed = []
+        if isinstance(before, dict):
+            now = setup_of(runner)
+            changed = [f'{k} was {before[k]}, now {v}' for k, v in now.items() if before.get(k, v) != v]
+        averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+        if ('ema_state_dict' in checkpoint) != averaged:
+            changed.append(f'EMAHook is {"new" if averaged else "gone"}')
+        if changed:
+            text = (
+                'a resumed run must have the setup that it began with to give the same result, but '
+                f'{"; ".join(changed)}; restore it, start from the weights (load_from without '
+                '--resume), or accept another result: default_hooks.checkpoint.exact=False'
+            )
+            if self.exact:
+                raise ValueError(text)
+            runner.logger.warning(text)
+
     def before_train(self, runner: Runner) -> None:
+        runner.message_hub.update_info(SETUP, setup_of(runner))
+        restore_gradients(runner, self.gradients)
+        self.gradients = {}
         self._distrust(runner)
         given = self.backend_args or self.file_client_args
         local = type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend
@@ -125,6 +169,10 @@ class WholeCheckpointHook(CheckpointHook):
             )
             self.saved_step = self._step(runner)
             runner.val_loop.run()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self.gradients and 'optimizer' in checkpoint:
+            checkpoint['gradients'] = self.gradients
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -154,6 +202,7 @@ class WholeCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, point `last_checkpoint` to the new file, remove the oldest; in this order."""
         check_finite(runner)
+        self.gradients = pending_gradients(runner)
         self.file_backend.finish()  # removes a previous best checkpoint: the new one is complete
         kept: list[int] = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
@@ -175,6 +224,7 @@ class WholeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self.gradients = {}
         self.saved_step = step
         if not is_main_process():
             return
@@ -234,6 +284,15 @@ def _is_running(name: str) -> bool:
     except (OSError, OverflowError):  # it is somebody else's
         return True
     return True
+
+
+def setup_of(runner: Runner) -> dict[str, int]:
+    """What the numbers of a run depend on, besides its seed and its config."""
+    return {
+        'processes': runner.world_size,
+        'workers': int(getattr(runner.train_loop.dataloader, 'num_workers', 0)),
+        'accumulated steps': accumulated_steps(runner),
+    }
 
 
 def check_finite(runner: Runner) -> None:
