@@ -35,7 +35,8 @@ class SetCriterion(nn.Module):
         encoder: train the encoder's proposals, if it makes some.
         branches: prefixes of branches of queries -> ``losses`` of their own and, optionally, an
             ``assigner`` of their own, for the decoder's layers and the encoder's proposals.
-        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``; a dictionary without
+            ``type`` changes arguments of the term of that name.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class SetCriterion(nn.Module):
         self.num_classes = num_classes
         self.encoder = encoder
         self.assigner = build_assigner(assigner, 'criterion')
-        self.losses = build_losses({**(losses or {}), **terms}, 'criterion')
+        self.losses = build_losses(merge_terms(losses or {}, terms), 'criterion')
         self.branches = nn.ModuleDict(
             {
                 prefix: BranchTerms(f'criterion.branches.{prefix}', self.assigner, **cfg)
@@ -153,6 +154,19 @@ class BranchTerms(nn.Module):
 
 def build_assigner(cfg: Config | HungarianAssigner, slot: str) -> HungarianAssigner:
     return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=HungarianAssigner)
+
+
+def merge_terms(
+    losses: Mapping[str, Config | nn.Module | None], terms: Mapping[str, Config | nn.Module | None]
+) -> dict[str, Config | nn.Module | None]:
+    """``losses`` with ``terms`` added; a term without type changes arguments of that of its name."""
+    merged = dict(losses)
+    for name, term in terms.items():
+        base = merged.get(name)
+        if isinstance(term, Mapping) and 'type' not in term and isinstance(base, Mapping):
+            term = {**base, **term}
+        merged[name] = term
+    return merged
 
 
 def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:

@@ -45,7 +45,8 @@ def complete(cfg: Config) -> None:
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
-    _name_weights(cfg, model.get('criterion'))
+    if model.get('criterion'):
+        _name_weights(cfg, model['criterion'])
     for split in ('val', 'test'):
         _complete_evaluator(cfg, split)
 

@@ -134,7 +134,9 @@ class WholeCheckpointHook(CheckpointHook):
         changed = []
         if isinstance(before, dict):
             now = setup_of(runner)
-            changed = [f'{k} was {before[k]}, now {v}' for k, v in now.items() if before.get(k, v) != v]
+            changed = [
+                f'{k} was {before[k]}, now {v}' for k, v in now.items() if before.get(k, v) != v
+            ]
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
         if ('ema_state_dict' in checkpoint) != averaged:
             changed.append(f'EMAHook is {"new" if averaged else "gone"}')

@@ -12,11 +12,10 @@ from mmengine.runner import BaseLoop, Runner
 from ...checkpoints.addresses import register_safe_loader
 from ...checkpoints.class_names import Names, names_beside, stated_names
 from ...checkpoints.loading import weights_for
-from ...checkpoints.stated_config import differences, stated_config
 from ...checkpoints.plan import INITIAL
+from ...checkpoints.stated_config import differences, stated_config
 from ...detector import DETR
 from ...registry import HOOKS
-
 
 SHOWN = 8
 TRAINING = ('optimizer.type', 'paramwise_cfg', 'constructor')

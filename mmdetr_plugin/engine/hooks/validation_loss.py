@@ -54,7 +54,9 @@ class ValidationLossHook(Hook):
         _, values = model.parse_losses(losses)
         for name, value in values.items():
             name = 'total' if name == 'loss' else name
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach() * len(samples)
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach() * len(
+                samples
+            )
         self.images += len(samples)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
