@@ -76,9 +76,9 @@ class WholeCheckpointHook(CheckpointHook):
     first. A run that was killed and resumed leaves the same files as an uninterrupted one.
 
     With ``save_best='auto'`` the best checkpoint is that of the best mean, see
-    :func:`~mmdetr_plugin.engine.best_score.mean_score`. Weights that are not finite are never saved: the
-    run ends. Only files in the folder of this run are removed, whatever a resumed file names. One run at
-    a time may train in a work dir.
+    :func:`~mmdetr_plugin.engine.best_score.mean_score`. Weights that are not finite are never saved:
+    the run ends. Only files in the folder of this run are removed, whatever a resumed file names. One
+    run at a time may train in a work dir.
 
     A resumed run equals an uninterrupted one, or is refused: where accumulated gradients are pending at
     the end of an epoch, they are in the checkpoint.
@@ -107,7 +107,7 @@ class WholeCheckpointHook(CheckpointHook):
         """
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        fault = [None]
+        fault: list[str | None] = [None]
         if is_main_process():
             try:
                 lock(runner.work_dir)

@@ -51,7 +51,9 @@ class CheckpointAdapter(Hook):
         """
         # MMEngine would run the text of the config, which is Python, when a run is resumed.
         meta = checkpoint.get('meta')
-        text = meta.pop('config', None) if isinstance(meta, dict) else None
+        text = None
+        if isinstance(meta, dict):
+            text = meta.pop('config', None) or meta.get('cfg')
         _compare_configs(runner, stated_config(text))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner._resume or not isinstance(model, DETR):
@@ -91,8 +93,11 @@ def _compare_configs(runner: Runner, theirs: Mapping) -> None:
                 f'{"; ".join(changed[:SHOWN])}; restore them, or start from the weights: load_from '
                 'without --resume'
             )
-    lines = differences(theirs.get('model'), runner.cfg.get('model'), 'model')
-    lines = [line for line in lines if not ELSEWHERE.search(line.partition(':')[0])]
+    lines = [
+        line
+        for line in differences(theirs.get('model'), runner.cfg.get('model'), 'model')
+        if not ELSEWHERE.search(line.partition(':')[0])
+    ]
     if theirs.get('model') and lines:
         runner.logger.warning(
             'Options of the model differ from those that the checkpoint was trained with, also such '
