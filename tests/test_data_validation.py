@@ -126,7 +126,7 @@ def test_good_data_are_silent(tmp_path: Path, warned: list[str]) -> None:  # noq
 def test_no_image_left_in_the_data_set_itself(tmp_path: Path) -> None:
     cfg = checked(write(tmp_path))
     chosen = {'filter_cfg': {'min_size': 100}, 'pipeline': []}
-    with pytest.raises(ValueError, match='no image of .* is left of 3: filter_cfg='):
+    with pytest.raises(ValueError, match=r'no image of .* is left of 3: filter_cfg='):
         DATASETS.build({**cfg.train_dataloader.dataset, **chosen})
 
 
@@ -163,7 +163,7 @@ def several(cfg: Config) -> Config:
 
 def test_several_validation_sets(tmp_path: Path) -> None:
     cfg = several(write(tmp_path))
-    with pytest.raises(ValueError, match='an evaluator for each of the 2 .*MultiDatasetsEvaluator'):
+    with pytest.raises(ValueError, match=r'an evaluator for each of the 2 .*MultiDatasetsEvaluator'):
         complete(cfg)
     metrics = [{'type': 'CocoMetric', 'ann_file': None} for _ in range(2)]
     cfg = several(write(tmp_path))

@@ -34,8 +34,8 @@ _ADVICE = {
     "stored, load them with LoadImageFromFile(color_type='color_ignore_orientation')",
     'turned': 'boxes must be those of the turned picture; where they belong to the pixels as stored, '
     "load the images with LoadImageFromFile(color_type='color_ignore_orientation')",
-    'deep': 'loaded as float32 with 65535 as 255, so that no grey value is lost; where the values cover '
-    'a small part of that range, stretch them, or adapt mean and std of model.data_preprocessor',
+    'deep': 'loaded as float32 with 65535 as 255, so that no grey value is lost; where the values '
+    'cover a small part of that range, stretch them, or adapt mean and std of data_preprocessor',
 }
 _WHAT = {
     'missing': 'images that are not there',

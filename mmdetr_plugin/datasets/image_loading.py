@@ -79,9 +79,9 @@ def load_deep(data: bytes) -> np.ndarray | None:
 
 
 def _check_size(results: dict) -> None:
-    stated = results.get('width'), results.get('height')
+    stated: tuple[Any, Any] = results.get('width'), results.get('height')
     height, width = results['img_shape'][:2]
-    if None in stated or stated == (width, height) or min(stated) < 1:  # type: ignore[type-var]
+    if None in stated or stated == (width, height) or any(side < 1 for side in stated):
         return
     advice = 'correct the annotations'
     if stated == (height, width):

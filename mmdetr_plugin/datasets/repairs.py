@@ -53,7 +53,7 @@ def repair(coco: Coco, path: Path) -> list[Repair]:
     return [each for each in repairs if each.count]
 
 
-def number_of(value: object) -> int | None:
+def number_of(value: Any) -> int | None:
     """An id as a number: that of an int, of a whole float or of text; None for other values."""
     if isinstance(value, str):
         text = value.strip()
@@ -64,7 +64,7 @@ def number_of(value: object) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, float) and value.is_integer():
         value, whole = int(value), True
-    return value if whole and abs(value) < LARGEST_ID else None  # type: ignore[arg-type]
+    return value if whole and abs(value) < LARGEST_ID else None
 
 
 def _is_id(value: object) -> bool:

@@ -147,7 +147,7 @@ def _scales(step: Mapping) -> Iterator[Sequence[int]]:
     for name in ('scale', 'scales'):
         stated = step.get(name)
         nested = isinstance(stated, (list, tuple)) and stated and not isinstance(stated[0], int)
-        for scale in stated if nested else [stated]:
+        for scale in [*stated] if nested and stated else [stated]:
             if isinstance(scale, (list, tuple)) and len(scale) == 2:
                 yield scale
 
