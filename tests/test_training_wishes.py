@@ -92,7 +92,7 @@ def test_score_threshold_and_suppression() -> None:
     kept = SigmoidTopK(nms=dict(type='nms', iou_threshold=0.5)).select(found)
     assert kept.labels.tolist() == [0, 1, 0]
     for wrong in ({'score_thr': 2}, {'score_thr': 'a'}, {'nms': 0.5}, {'max_per_img': 0}):
-        with pytest.raises(ValueError, match=rf'postprocess.{[*wrong][0]} must be'):
+        with pytest.raises(ValueError, match=rf'postprocess.{next(iter(wrong))} must be'):
             SigmoidTopK(**wrong)
 
 
