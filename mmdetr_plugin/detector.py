@@ -116,6 +116,8 @@ class DETR(SlottedDetector):
                 map_size(batch_inputs),
                 rescale,
             )
+        for sample in samples:
+            sample.pred_instances = self.postprocess.select(sample.pred_instances)
         return samples
 
     def val_step(self, data: Mapping | Sequence) -> SampleList:

@@ -39,7 +39,8 @@ class SetCriterion(nn.Module):
         union: names of terms that share one set of pairs: those of all layers and of the proposals of
             the detecting queries together (see :func:`~mmdetr_plugin.criterion.union.unite`). They are
             divided by the number of these pairs.
-        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``; a dictionary without
+            ``type`` changes arguments of the term of that name.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class SetCriterion(nn.Module):
         self.num_classes = num_classes
         self.encoder = encoder
         self.assigner = build_assigner(assigner, 'criterion')
-        self.losses = build_losses({**(losses or {}), **terms}, 'criterion')
+        self.losses = build_losses(merge_terms(losses or {}, terms), 'criterion')
         if not set(union) <= set(self.losses):
             raise ValueError(
                 f'criterion.union must name terms of the criterion, {sorted(self.losses)}, got '
@@ -197,6 +198,19 @@ class BranchTerms(nn.Module):
 
 def build_assigner(cfg: Config | Assigner, slot: str) -> Assigner:
     return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=Assigner)
+
+
+def merge_terms(
+    losses: Mapping[str, Config | nn.Module | None], terms: Mapping[str, Config | nn.Module | None]
+) -> dict[str, Config | nn.Module | None]:
+    """``losses`` with ``terms`` added; a term without type changes arguments of that of its name."""
+    merged = dict(losses)
+    for name, term in terms.items():
+        base = merged.get(name)
+        if isinstance(term, Mapping) and 'type' not in term and isinstance(base, Mapping):
+            term = {**base, **term}
+        merged[name] = term
+    return merged
 
 
 def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:

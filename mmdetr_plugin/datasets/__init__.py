@@ -1,6 +1,7 @@
-"""The digits data set, and what loads, mixes and resizes pictures."""
+"""COCO data that are checked, the digits data set, and what loads, mixes and resizes pictures."""
 
 from .batch_resize import BatchRandomResize
+from .coco import CheckedCocoDataset
 from .digits.build import make_digits
 from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
@@ -13,6 +14,7 @@ __all__ = [
     'STUFF_CLASSES',
     'BatchMixup',
     'BatchRandomResize',
+    'CheckedCocoDataset',
     'LoadImage',
     'LoadPanopticSegments',
     'PackPatches',

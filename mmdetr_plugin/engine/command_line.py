@@ -21,10 +21,12 @@ from mmengine.runner import Runner
 from ..checkpoints.files import read_checkpoint
 from ..checkpoints.resume import check_resumable, latest_checkpoint
 from ..datasets.agreement import check_agreement
+from ..datasets.annotations import files_kept
 from ..datasets.completion import complete
 from ..datasets.presence import check_presence
+from ..datasets.validation import validate
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
-from .optim_wrapper import BFloat16OptimWrapper
+from .optim_wrapper import BFloat16OptimWrapper, FiniteAmpOptimWrapper
 from .project import project_root
 
 PRECISIONS = ('fp16', 'bf16')
@@ -128,8 +130,10 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
     try:
         check_presence(cfg, splits)
         _check_weights(cfg)
-        complete(cfg)
-        check_agreement(cfg, splits)
+        with files_kept():
+            complete(cfg)
+            check_agreement(cfg, splits)
+            validate(cfg, splits)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -182,7 +186,11 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
     if precision == 'fp16' and not gpu:
         parser.error('--amp fp16 needs a GPU, none is available; use --amp bf16')
     if precision == 'fp16':
-        kind = {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic', 'dtype': 'float16'}
+        kind = {
+            'type': f'mmdetr_plugin.{FiniteAmpOptimWrapper.__name__}',
+            'loss_scale': 'dynamic',
+            'dtype': 'float16',
+        }
     else:
         kind = {'type': f'mmdetr_plugin.{BFloat16OptimWrapper.__name__}'}
     cfg.optim_wrapper.merge(kind)

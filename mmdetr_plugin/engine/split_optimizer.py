@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from .optim_wrapper import FiniteOptimWrapper
 
 
 @OPTIMIZERS.register_module()
@@ -94,8 +95,8 @@ class AdamWPartsConstructor(DefaultOptimWrapperConstructor):
 
 
 @OPTIM_WRAPPERS.register_module()
-class PartialClipWrapper(OptimWrapper):
-    """MMEngine's wrapper; ``clip_grad`` applies to the parameters that AdamW trains."""
+class PartialClipWrapper(FiniteOptimWrapper):
+    """``clip_grad`` applies to the parameters that AdamW trains."""
 
     def _clip_grad(self) -> None:
         groups = self.optimizer.param_groups
