@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from mmdet.structures import SampleList
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
 from .checkpoints.files import read_checkpoint
 from .registry import MODELS
@@ -30,7 +31,7 @@ class Teacher:
         cfg = Config.fromfile(config).model
         cfg.num_classes = num_classes
         cfg.backbone.init_cfg = None
-        self.model: nn.Module = MODELS.build(cfg).requires_grad_(False).eval()
+        self.model: Any = MODELS.build(cfg).requires_grad_(False).eval()
         if checkpoint is not None:
             self.model.load_state_dict(read_checkpoint(checkpoint))
 
