@@ -22,11 +22,18 @@ class Matched:
         source, matches: the predictions and the pairs.
         num_boxes: scalar that losses are divided by.
         num_classes: number of classes.
+        detecting: the same of the detecting queries' layers; None = it is theirs.
     """
 
     def __init__(
-        self, source: Source, matches: Matches, num_boxes: Tensor, num_classes: int
+        self,
+        source: Source,
+        matches: Matches,
+        num_boxes: Tensor,
+        num_classes: int,
+        detecting: Matched | None = None,
     ) -> None:
+        self.detecting = self if detecting is None else detecting
         self.source = source
         self.matches = matches
         self.num_boxes = num_boxes
@@ -71,7 +78,11 @@ class Matched:
         return elementwise_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(self.target_boxes))
 
     def extra(self, name: str) -> Tensor:
-        """(L, M, ...): rows of a further prediction, ``Prediction.extra[name]``.
+        """(L, M, ...): rows of :meth:`extra_of_all` at the queries of the pairs."""
+        return gather_queries(self.extra_of_all(name), self.query)
+
+    def extra_of_all(self, name: str) -> Tensor:
+        """(L, Q, ...): what else the head predicts, ``Prediction.extra[name]``.
 
         Raises:
             ValueError: the head predicts nothing of that name.
@@ -81,7 +92,18 @@ class Matched:
                 f'a loss reads Prediction.extra[{name!r}], but the head of {self.source.name} gives '
                 f'{sorted(self.source.extra)}; choose a head that predicts it, or remove the loss'
             )
-        return gather_queries(self.source.extra[name].flatten(1, 2), self.query)
+        return full_precision(self.source.extra[name]).flatten(1, 2)
+
+    @cached_property
+    def hidden(self) -> Tensor | None:
+        """(L, M, C): the contents that the predictions were read from; None if only these are known."""
+        if self.source.hidden is None:
+            return None
+        return gather_queries(full_precision(self.source.hidden).flatten(1, 2), self.query)
+
+    def value(self, name: str) -> Tensor:
+        """(L, M, ...): a further value of the objects, ``Targets.values[name]``."""
+        return select_rows(self.source.targets.padded_values(name), self.matches.target)
 
     @cached_property
     def trained(self) -> Tensor | None:

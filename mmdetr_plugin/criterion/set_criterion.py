@@ -12,11 +12,12 @@ from ..build import build_slot
 from ..ops.precision import no_autocast
 from ..registry import MODELS, TASK_UTILS
 from ..structures import Outputs, Targets
-from .assigner import HungarianAssigner
+from .assigner import Assigner
 from .distributed import mean_over_ranks
 from .losses import Loss
 from .matched import Matched, select_rows
 from .sources import Matches, Source, collect_sources
+from .union import is_united, repeated, unite
 
 Config = Mapping[str, Any]
 
@@ -30,28 +31,39 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: labels are below it; a softmax class head has one more column.
-        assigner: a HungarianAssigner.
+        assigner: an Assigner, such as HungarianAssigner.
         losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
         encoder: train the encoder's proposals, if it makes some.
         branches: prefixes of branches of queries -> ``losses`` of their own and, optionally, an
             ``assigner`` of their own, for the decoder's layers and the encoder's proposals.
-        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
+        union: names of terms that share one set of pairs: those of all layers and of the proposals of
+            the detecting queries together (see :func:`~mmdetr_plugin.criterion.union.unite`). They are
+            divided by the number of these pairs.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``; a dictionary without
+            ``type`` changes arguments of the term of that name.
     """
 
     def __init__(
         self,
         num_classes: int,
-        assigner: Config | HungarianAssigner,
+        assigner: Config | Assigner,
         losses: Mapping[str, Config | nn.Module | None] | None = None,
         encoder: bool = True,
         branches: Mapping[str, Config] | None = None,
+        union: Sequence[str] = (),
         **terms: Config | nn.Module | None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.encoder = encoder
         self.assigner = build_assigner(assigner, 'criterion')
-        self.losses = build_losses({**(losses or {}), **terms}, 'criterion')
+        self.losses = build_losses(merge_terms(losses or {}, terms), 'criterion')
+        if not set(union) <= set(self.losses):
+            raise ValueError(
+                f'criterion.union must name terms of the criterion, {sorted(self.losses)}, got '
+                f'{sorted(union)}; change it'
+            )
+        self.union = tuple(union)
         self.branches = nn.ModuleDict(
             {
                 prefix: BranchTerms(f'criterion.branches.{prefix}', self.assigner, **cfg)
@@ -81,32 +93,65 @@ class SetCriterion(nn.Module):
         with no_autocast(outputs.layers[0].logits.device):
             sources = collect_sources(outputs, targets, self.encoder)
             matches = self._match(sources)
-            counts = normalizers(sources, matches)
-            for source, pairs, count in zip(sources, matches, counts, strict=True):
-                matched = Matched(source, pairs, count, self.num_classes)
-                for name, loss in self._terms(source).losses.items():
-                    values = loss(matched)
+            for source, terms in self._given(sources, matches):
+                for name, matched in terms.items():
+                    values = self._terms(source).losses[name](matched)
                     prefixes = source.prefixes[len(source.prefixes) - len(values) :]
                     for prefix, value in zip(prefixes, values.unbind(), strict=True):
                         losses[prefix + name] = source.branch.weight * value
+            if self.encoder and outputs.proposals is not None:
+                own = outputs.proposals.losses
+                losses.update({f'enc_{name}': value for name, value in own.items()})
             losses.update(statistics(sources[0], matches[0]))
         return losses
+
+    def _given(
+        self, sources: Sequence[Source], matches: Sequence[Matches]
+    ) -> list[tuple[Source, dict[str, Matched]]]:
+        """For each source, what its terms are given, by their names."""
+        united = self._united(sources, matches) if self.union else None
+        *counts, shared_count = normalizers(sources, matches, united)
+        given: list[tuple[Source, dict[str, Matched]]] = []
+        first: dict[str, Matched] = {}
+        for source, pairs, count in zip(sources, matches, counts, strict=True):
+            own = Matched(source, pairs, count, self.num_classes, first.get('own'))
+            shared = own
+            if united is not None and is_united(source):
+                pairs = repeated(united, len(source.logits))
+                shared = Matched(source, pairs, shared_count, self.num_classes, first.get('shared'))
+            elif united is not None:
+                own.detecting = first['shared']
+            first = first or {'own': own, 'shared': shared}
+            terms = self._terms(source).losses
+            names = [name for name, loss in terms.items() if applies(loss, source)]
+            given.append((source, {n: shared if n in self.union else own for n in names}))
+        return given
+
+    @staticmethod
+    def _united(sources: Sequence[Source], matches: Sequence[Matches]) -> Matches:
+        pairs = [p for p in zip(sources, matches, strict=True) if is_united(p[0])]
+        return unite([source for source, _ in pairs], [match for _, match in pairs])
 
     @torch.no_grad()
     def match(
         self, outputs: Outputs | Mapping[str, Tensor], targets: Targets
     ) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """(queries, objects) of each image, sorted by query, by the prefix of their losses."""
+        """(queries, objects) of each image, sorted by query, by the prefix of their losses; those that
+        the terms of ``union`` share by the name ``union``."""
         sources = collect_sources(Outputs.of(outputs), targets, self.encoder)
-        return {
+        matches = self._match(sources)
+        found = {
             prefix: match.per_image(layer, source.branch.groups)
-            for source, match in zip(sources, self._match(sources), strict=True)
+            for source, match in zip(sources, matches, strict=True)
             for layer, prefix in enumerate(source.prefixes)
         }
+        if self.union:
+            found['union'] = self._united(sources, matches).per_image(0)
+        return found
 
     def _match(self, sources: Sequence[Source]) -> list[Matches]:
         """The pairs of every source: known ones, or those that its assigner finds."""
-        unknown: dict[HungarianAssigner, list[Source]] = {}
+        unknown: dict[Assigner, list[Source]] = {}
         for source in sources:
             if source.branch.pairs is None:
                 unknown.setdefault(self._terms(source).assigner, []).append(source)
@@ -142,7 +187,7 @@ class BranchTerms(nn.Module):
     def __init__(
         self,
         slot: str,
-        default: HungarianAssigner,
+        default: Assigner,
         losses: Mapping[str, Config | nn.Module | None],
         assigner: Config | None = None,
     ) -> None:
@@ -151,8 +196,21 @@ class BranchTerms(nn.Module):
         self.losses = build_losses(losses, slot)
 
 
-def build_assigner(cfg: Config | HungarianAssigner, slot: str) -> HungarianAssigner:
-    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=HungarianAssigner)
+def build_assigner(cfg: Config | Assigner, slot: str) -> Assigner:
+    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=Assigner)
+
+
+def merge_terms(
+    losses: Mapping[str, Config | nn.Module | None], terms: Mapping[str, Config | nn.Module | None]
+) -> dict[str, Config | nn.Module | None]:
+    """``losses`` with ``terms`` added; a term without type changes arguments of that of its name."""
+    merged = dict(losses)
+    for name, term in terms.items():
+        base = merged.get(name)
+        if isinstance(term, Mapping) and 'type' not in term and isinstance(base, Mapping):
+            term = {**base, **term}
+        merged[name] = term
+    return merged
 
 
 def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:
@@ -190,8 +248,17 @@ def known_matches(source: Source) -> Matches:
     )
 
 
-def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[Tensor]:
-    """The number by which the losses of each source are divided; see ``Branch.normalizer``.
+def applies(loss: nn.Module, source: Source) -> bool:
+    """Whether a term is for these predictions, see :class:`~mmdetr_plugin.criterion.losses.Loss`."""
+    reads = getattr(loss, 'reads', ())
+    return not source.further or set(reads) <= set(source.extra)
+
+
+def normalizers(
+    sources: Sequence[Source], matches: Sequence[Matches], united: Matches | None = None
+) -> list[Tensor]:
+    """The number by which the losses of each source are divided; see ``Branch.normalizer``. The last
+    one is for the pairs that sources share.
 
     All means over processes take one exchange, which does not depend on the objects of this process.
     """
@@ -200,15 +267,17 @@ def normalizers(sources: Sequence[Source], matches: Sequence[Matches]) -> list[T
         number if source.branch.pairs is not None else torch.full_like(number, sum(match.objects))
         for source, match, number in zip(sources, matches, pairs, strict=True)
     ]
-    means = mean_over_ranks(torch.stack(counts)).clamp(min=1)
+    shared = 0 if united is None else sum(united.counts)
+    counts.append(torch.full_like(counts[0], shared))
+    means = mean_over_ranks(torch.stack(counts)).clamp(min=1).unbind()
     chosen = []
-    for source, number, mean in zip(sources, pairs, means.unbind(), strict=True):
+    for source, number, mean in zip(sources, pairs, means):
         if source.branch.normalizer == 'detection':
             mean = means[0] * source.branch.copies
         elif source.branch.normalizer == 'process':
             mean = number.clamp(min=1)
         chosen.append(mean)
-    return chosen
+    return [*chosen, means[-1]]
 
 
 def trained_pairs(source: Source, match: Matches) -> Tensor:

@@ -201,13 +201,22 @@ class MLPPosition(nn.Module):
     Args:
         hidden_dims: width of the hidden layers; None = twice ``embed_dims``.
         depth: number of linear layers.
+        activation: ``ReLU``, or ``SiLU`` (DEIM).
+        limit: positions are clamped to at most this distance from 0 (D-FINE); None = no clamp.
     """
 
     def __init__(
-        self, embed_dims: int = 256, hidden_dims: int | None = None, depth: int = 2
+        self,
+        embed_dims: int = 256,
+        hidden_dims: int | None = None,
+        depth: int = 2,
+        activation: str = 'ReLU',
+        limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.mlp = MLP(4, hidden_dims or 2 * embed_dims, embed_dims, depth)
+        self.mlp = MLP(4, hidden_dims or 2 * embed_dims, embed_dims, depth, activation)
+        self.limit = limit
 
     def forward(self, state: State, memory: Memory, layer: int) -> State:
-        return replace(state, pos=self.mlp(reference_places(state, 4)))
+        pos = self.mlp(reference_places(state, 4))
+        return replace(state, pos=pos if self.limit is None else pos.clamp(-self.limit, self.limit))

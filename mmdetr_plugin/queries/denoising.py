@@ -20,6 +20,8 @@ from ..structures.state import join
 from .base import Made, QuerySource
 from .noise import NoiseDraws, NoiseLayout, noised_centres, noised_corners
 
+CROSSED = ('kept', 'turned')
+
 
 @MODELS.register_module()
 class DenoisingQueries(QuerySource):
@@ -37,6 +39,8 @@ class DenoisingQueries(QuerySource):
         box_noise: share of a box's size by which it is changed.
         contrastive: groups also have negatives with more noise, which are trained as background; the
             noise then moves the corners of boxes instead of centres and sides.
+        crossed: what the box of a negative becomes whose corners have crossed: ``kept``, with a width
+            or height below 0 (DINO), or ``turned``, which has the absolute value (D-FINE).
         unknown: a further row of the label embedding is added to the content of the source's queries,
             which have no label (DN-DETR).
         extra_row: the label embedding has a row more than there are classes, as ``unknown`` needs it;
@@ -64,6 +68,7 @@ class DenoisingQueries(QuerySource):
         label_noise: float = 0.2,
         box_noise: float = 0.4,
         contrastive: bool = False,
+        crossed: str = 'kept',
         unknown: bool = False,
         extra_row: bool = True,
         padding_row: bool = False,
@@ -86,7 +91,12 @@ class DenoisingQueries(QuerySource):
         self.groups = groups
         self.num_denoising = num_denoising
         self.label_noise, self.box_noise = label_noise, box_noise
+        if crossed not in CROSSED:
+            raise ValueError(
+                f'queries.crossed must be one of {CROSSED}, got {crossed!r}; change it'
+            )
         self.contrastive = contrastive
+        self.crossed = crossed
         self.unknown, self.indicator = unknown, indicator
         self.train_padding = train_padding
         self.normalizer = normalizer
@@ -145,6 +155,8 @@ class DenoisingQueries(QuerySource):
         boxes = layout.copies(targets.padded_boxes).to(memory.tokens.dtype)
         if self.contrastive:
             boxes = noised_corners(boxes, draws, self.box_noise, layout.is_negative)
+            if self.crossed == 'turned':
+                boxes = boxes.abs()
         else:
             boxes = noised_centres(boxes, draws, self.box_noise)
         labels = layout.copies(targets.padded_labels.clamp(0, self.num_classes - 1))

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 TERMS = {
-    'loss_cls': ('loss_ce', 'loss_vfl'),
+    'loss_cls': ('loss_ce', 'loss_vfl', 'loss_mal'),
     'loss_iou': ('loss_giou',),
 }
 """Our losses -> the official names, where these differ."""
+
+FURTHER = {'initial': 'pre'}
+"""Names of further predictions of the head -> the official ones."""
+UNION = 'union'
+"""What the pairs that losses share are called in ``SetCriterion.match``."""
 
 
 class BranchNames(NamedTuple):
@@ -28,7 +33,7 @@ BRANCHES = {
     '': BranchNames('pred', 'aux', '', ('{}', '_aux{n}')),
     'dn_': BranchNames('dn_pred', 'dn_aux', 'dn_', ('_dn{}', '_dn{n}')),
     'many_': BranchNames('o2m', 'o2m_aux', 'o2m_', ('{}_one2many',)),
-    'enc_': BranchNames('enc', 'enc_aux', 'enc_', ('_enc', '_interm', '_aux{n}')),
+    'enc_': BranchNames('enc', 'enc_aux', 'enc_', ('_enc', '_enc_0', '_interm', '_aux{n}')),
 }
 
 
@@ -38,9 +43,10 @@ def term_of(key: str) -> str:
 
 
 def _split(prefix: str) -> tuple[str, str]:
-    """Number of the layer, '' for the last, and prefix of the branch, of what losses begin with."""
+    """Number of the layer, '' for the last, or official name of a further prediction, and prefix of the
+    branch, of what losses begin with."""
     layer, _, branch = prefix.rpartition('.')
-    return layer.removeprefix('d'), branch
+    return FURTHER.get(layer, layer.removeprefix('d')), branch
 
 
 def golden_terms(key: str, layers: int) -> list[str]:
@@ -64,6 +70,10 @@ def golden_terms(key: str, layers: int) -> list[str]:
 def golden_matches(prefix: str) -> list[str]:
     """The names that cases may use for the matches of losses with this prefix; the placeholders are
     the side (src, tgt) and the image."""
+    if prefix == UNION:
+        return ['go_match_{}_{}']
     layer, branch = _split(prefix)
+    if layer in FURTHER.values():
+        return [f'{BRANCHES[branch].match}{layer}_match_{{}}_{{}}']
     aux = [f'aux{layer}_match', f'match_aux{layer}'] if layer else ['match']
     return [f'{BRANCHES[branch].match}{name}_{{}}_{{}}' for name in aux]

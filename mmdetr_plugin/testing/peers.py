@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from ..backbones.hgnet import ARCHS, scaled
 from ..checkpoints import to_ours
 from ..detector import DETR
 from ..engine.project import config_path
@@ -53,14 +54,26 @@ HF_VD: dict[str, tuple[str, dict[str, Any]]] = {
     'rt_detr_r50': ('RTDetr', {}),
     'rtdetrv2_r18': ('RTDetrV2', {'decoder_layers': 3, 'hidden_expansion': 0.5}),
 }
-HF |= HF_VD
+HF_HG: dict[str, tuple[str, dict[str, Any]]] = {
+    'd_fine_s': (
+        'DFine',
+        {
+            'decoder_layers': 3,
+            'decoder_n_points': [3, 6, 3],
+            'hidden_expansion': 0.5,
+            'depth_mult': 0.34,
+        },
+    ),
+}
+UNPADDED = {**HF_VD, **HF_HG}  # the real-time models, which know no padding there
+HF |= UNPADDED
 """Our configs, and the models of transformers with what differs from their default configs."""
 
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used directly, not multiplied with."""
 
-CONSTANTS = ('n_points_scale',)
-"""Buffers that follow from the configs."""
+CONSTANTS = ('n_points_scale', 'num_points_scale', 'decoder.up', 'decoder.reg_scale')
+"""Numbers that follow from the configs."""
 
 SMALL = ModelSize(
     depths=(2, 3),
@@ -120,7 +133,10 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
         'layer_type': 'basic' if small else 'bottleneck',
         'out_features': [f'stage{i + 1}' for i in backbone.out_indices],
     }
-    if name in HF_VD:
+    if name in HF_HG:
+        options = {**options, **hgnet_options(backbone)}
+        options.pop('encoder_layers', None)
+    elif name in HF_VD:
         if small or '_r18' in name:
             resnet |= {'depths': [2, 2, 2, 2], 'layer_type': 'basic'}
             resnet['hidden_sizes'] = [width * 2**i for i in range(4)]
@@ -142,6 +158,34 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     model = build(ours.model, 'mmdetr_plugin')
     model.load_state_dict(to_ours(randomise_(peer, seed).state_dict(), model)[0])
     return peer, model
+
+
+def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
+    """Arguments of transformers' config of D-FINE, for our backbone."""
+    import transformers
+
+    arch = scaled(ARCHS[backbone.arch], backbone.get('width', 1.0))
+    widths = [arch.stem_channels[1], *(stage.out_channels for stage in arch.stages)]
+    blocks = [stage.num_blocks for stage in arch.stages]
+    stages: dict[str, Any] = {'out_features': [f'stage{i + 1}' for i in backbone.out_indices]}
+    config = transformers.HGNetV2Config(
+        embedding_size=widths[0],
+        hidden_sizes=widths[1:],
+        depths=blocks,
+        stem_channels=[3, *arch.stem_channels],
+        stage_in_channels=widths[:-1],
+        stage_mid_channels=[stage.mid_channels for stage in arch.stages],
+        stage_out_channels=widths[1:],
+        stage_num_blocks=blocks,
+        stage_numb_of_layers=[arch.num_layers] * len(blocks),
+        use_learnable_affine_block=backbone.affine,
+        **stages,
+    )
+    return {
+        'backbone_config': config,
+        'encoder_in_channels': [widths[i + 1] for i in backbone.out_indices],
+        'freeze_backbone_batch_norms': backbone.frozen_norms,
+    }
 
 
 def mmdet_config(name: str) -> Config:

@@ -2,6 +2,7 @@
 
 from .convolutions import CSPRepBlock, RepVGGBlock
 from .decoder import Decoder
+from .elan import RepNCSPELAN4, SeparableDownsample
 from .encoder import Encoder
 from .ffn import FeedForward
 from .hybrid_encoder import HybridEncoder
@@ -21,6 +22,8 @@ __all__ = [
     'HybridEncoder',
     'PostNorm',
     'PreNorm',
+    'RepNCSPELAN4',
     'RepVGGBlock',
     'Residual',
+    'SeparableDownsample',
 ]

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from ..ops.dropout import Dropout
 from ..registry import MODELS
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {'ReLU': nn.ReLU, 'PReLU': nn.PReLU, 'GELU': nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind for kind in (nn.ReLU, nn.PReLU, nn.GELU, nn.SiLU)
+}
 
 
 @MODELS.register_module()

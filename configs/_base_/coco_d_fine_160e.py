@@ -1,0 +1,11 @@
+# Data, schedule and runtime of D-FINE: COCO at 640 x 640, 160 epochs, the last 12 as when detecting.
+_base_ = ['./datasets/coco_real_time.py', './schedules/d_fine.py']
+
+_stop = 148
+train_cfg = dict(max_epochs=160)
+custom_hooks = [
+    *_base_.custom_hooks,
+    _base_.average,
+    dict(_base_.switch, switch_epoch=_stop, switch_pipeline=_base_.plain_pipeline),
+    dict(_base_.restart, begin=_stop),
+]

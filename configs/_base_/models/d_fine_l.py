@@ -1,0 +1,3 @@
+_base_ = './d_fine.py'
+
+model = dict(backbone=_base_.hgnetv2_b4)
