@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -94,6 +96,35 @@ def shared_noise(peer: nn.Module, model: nn.Module, seed: int = 0) -> Iterator[N
         _drawing(model, lambda source: _AsMMDet(seed, source.label_noise, source.num_classes)),
     ):
         yield
+
+
+@contextmanager
+def shared_hf_noise(peer: nn.Module, model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """While open, RT-DETR of transformers ``peer`` and ``model`` draw the same random numbers."""
+    module = sys.modules[type(peer).__module__]
+    make = module.get_contrastive_denoising_training_group
+
+    def seeded(*args: Any, **options: Any) -> tuple:
+        torch.manual_seed(seed)
+        return make(*args, **options)
+
+    with (
+        mock.patch.object(module, make.__name__, seeded),
+        _drawing(model, lambda source: partial(_as_transformers, seed, source.num_classes)),
+    ):
+        yield
+
+
+def _as_transformers(seed: int, num_classes: int, layout: NoiseLayout) -> NoiseDraws:
+    """Stands in for ``DenoisingQueries.draw``: what transformers draws after ``manual_seed``."""
+    shape = (len(layout.targets.counts), layout.size)
+    generator = torch.Generator().manual_seed(seed)
+    return NoiseDraws(
+        torch.rand(shape, generator=generator, dtype=torch.float32),
+        torch.randint(num_classes, shape, generator=generator),
+        torch.randint(2, (*shape, 4), generator=generator).to(torch.get_default_dtype()),
+        torch.rand((*shape, 4), generator=generator),
+    )
 
 
 @contextmanager
