@@ -1,6 +1,6 @@
 # The real-time generation, without a backbone: attention on the coarsest level alone, convolutions
 # between levels, the best tokens as queries; pictures of one size, divided by 255.
-_base_ = './focal_costs.py'
+_base_ = ['./focal_costs.py', '../branches/contrastive_dn.py']
 
 _ffn = dict(type='FeedForward', hidden_dims=1024)
 model = dict(
@@ -10,8 +10,7 @@ model = dict(
     dropout=0.0,
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True),
-    neck=dict(
-        type='ChannelMapper', kernel_size=1, norm_cfg=dict(type='BN'), act_cfg=None),
+    neck=dict(type='ChannelMapper', kernel_size=1, norm_cfg=dict(type='BN'), act_cfg=None),
     position=dict(type='CellPosition'),
     encoder=dict(
         type='HybridEncoder',
@@ -24,18 +23,7 @@ model = dict(
         content='selected',
         position_from_box=False,
         selected_only=True),
-    branches=[
-        dict(
-            type='DenoisingQueries',
-            num_denoising=100,
-            label_noise=0.25,
-            box_noise=1.0,
-            contrastive=True,
-            padding_row=True,
-            train_padding=True,
-            normalizer='detection',
-            eps=1e-5),
-    ],
+    branches=[_base_.contrastive_dn],
     decoder=dict(
         type='Decoder',
         num_layers=6,
