@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mmdet.structures import SampleList
 from torch import Tensor
 
 from .heads import Features
 from .heads.postprocess import to_instances
+from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
 from .structures import Memory, Outputs, Size, Targets, map_size
@@ -61,11 +63,14 @@ class DETR(SlottedDetector):
 
         Args:
             maps: (B, C, h, w) per level.
-            samples: as for :meth:`run`.
+            samples: as for :meth:`run`; they may have ``query_patches`` (P, 3, h, w) each, pictures of
+                what to look for, normalised as the images are.
             canvas: (height, width) of the padded batch.
         """
         sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
-        return embed_maps(maps, self.position, sizes, canvas, self.compiled.cells)
+        read = self.encoder is not None or self.decoder.reads_memory
+        memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells, read)
+        return memory if not samples else replace(memory, patches=stack_patches(samples))
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> one (B, C, h, w) map of the neck per level."""
@@ -81,7 +86,10 @@ class DETR(SlottedDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
         targets = Targets.from_samples(batch_data_samples, self.num_classes)
-        return self.criterion(self.run(batch_inputs, batch_data_samples, targets), targets)
+        outputs = self.run(batch_inputs, batch_data_samples, targets)
+        if self.teacher is not None:
+            outputs = self.teacher.teach(outputs, batch_inputs, batch_data_samples)
+        return self.criterion(outputs, targets)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -94,8 +102,9 @@ class DETR(SlottedDetector):
         """
         outputs = self.run(batch_inputs, batch_data_samples, aux=False)
         prediction = outputs.layers[-1]
-        found = self.postprocess(prediction.ranked(), prediction.boxes)
-        instances = to_instances(prediction.boxes, found, batch_data_samples, rescale)
+        boxes = prediction.detected_boxes
+        found = self.postprocess(prediction.ranked(), boxes)
+        instances = to_instances(boxes, found, batch_data_samples, rescale)
         samples = self.add_pred_to_datasample(batch_data_samples, instances)
         if outputs.masks is not None:
             self.mask_head.segment(
@@ -107,6 +116,8 @@ class DETR(SlottedDetector):
                 map_size(batch_inputs),
                 rescale,
             )
+        for sample in samples:
+            sample.pred_instances = self.postprocess.select(sample.pred_instances)
         return samples
 
     def val_step(self, data: Mapping | Sequence) -> SampleList:

@@ -19,6 +19,7 @@ from .heads import Head, MaskHead, PostProcess
 from .ops.folding import fold_norms_, unfold_replaced_
 from .queries import QuerySource
 from .registry import MODELS
+from .teacher import Teacher
 
 
 class SlottedDetector(BaseDetector):
@@ -26,7 +27,8 @@ class SlottedDetector(BaseDetector):
 
     Args:
         num_classes: number of classes, stated here and nowhere else.
-        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels.
+        backbone, neck: mmdet parts; the neck's maps have ``embed_dims`` channels if encoder or decoder
+            read them.
         position: position codes of the feature maps.
         queries: content, position and reference of the object queries.
         decoder: layers, and the position of the queries in each of them.
@@ -38,6 +40,8 @@ class SlottedDetector(BaseDetector):
             reads the last ones, as many as its ``in_channels`` name.
         branches: configs of wrappers that add queries for training, e.g. ``DenoisingQueries``. Each
             wraps ``queries`` and the branches before it.
+        teacher: ``config`` and ``checkpoint`` of a trained model, whose outputs the distillation losses
+            of the criterion read (:mod:`~mmdetr_plugin.criterion.distillation`); None = there is none.
         num_levels: number of feature levels, which is the number of the neck's maps.
         freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
         embed_dims: width of tokens and queries.
@@ -69,6 +73,7 @@ class SlottedDetector(BaseDetector):
         encoder: Mapping | None = None,
         mask_head: Mapping | None = None,
         branches: Sequence[Mapping] = (),
+        teacher: Mapping | None = None,
         num_levels: int = 1,
         freeze: Sequence[str] = (),
         embed_dims: int = 256,
@@ -107,8 +112,11 @@ class SlottedDetector(BaseDetector):
         wide = encoder_dims or embed_dims
         self.backbone = build(backbone, 'backbone')
         channels = map_channels(self.backbone)
+        if channels is not None:
+            stated['feature_dims'] = channels[-1]
         read, self.unread = split_channels(neck, channels)
         self.neck = build(neck, 'neck', in_channels=read, out_channels=wide, num_outs=num_levels)
+        stated['map_dims'] = getattr(self.neck, 'out_channels', embed_dims)
         self.position = build_slot(MODELS, position, 'position', **{**stated, 'embed_dims': wide})
         self.encoder = build_slot(
             MODELS, encoder, 'encoder', **{**stated, 'embed_dims': wide, 'out_dims': embed_dims}
@@ -117,7 +125,8 @@ class SlottedDetector(BaseDetector):
         stated['num_layers'] = stated_layers(decoder)
         for branch in branches:
             queries = {**branch, 'queries': queries}
-        self.queries = build(queries, 'queries', contract=QuerySource, position=self.position)
+        made = {'position': self.position, 'backbone': self.backbone}
+        self.queries = build(queries, 'queries', contract=QuerySource, **made)
         self.decoder = build(decoder, 'decoder')
         self.head = build(head, 'head', contract=Head)
         self.criterion = build(criterion, 'criterion')
@@ -126,6 +135,7 @@ class SlottedDetector(BaseDetector):
         finer = None if channels is None else channels[: self.unread]
         self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)
         self.compiled = compile_transformer(compile, mask_head is not None)
+        self.teacher = None if teacher is None else Teacher(num_classes=num_classes, **teacher)
         fold_norms_(self.neck)
         if self.encoder is not None:
             fold_norms_(self.encoder)

@@ -24,6 +24,8 @@ FAMILIES = {
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),
     'group': ('Group DETR', '2207.13085'),
+    'lw_detr': ('LW-DETR', '2406.03459'),
+    'rf_detr': ('RF-DETR', '2511.09554'),
     'h_deformable_detr': ('H-DETR', '2207.13080'),
     'anchor_detr': ('Anchor DETR', '2109.07107'),
     'conditional_detr': ('Conditional DETR', '2108.06152'),

@@ -18,6 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
 SIZE, CLASSES = (800, 1128), 91
+SQUARES = {
+    'lw_detr': 640,
+    'rf_detr_nano': 384,
+    'rf_detr_small': 512,
+    'rf_detr_medium': 576,
+    'rf_detr_base': 560,
+}
+"""Beginnings of names of models whose images are squares, and their side."""
 BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
 
 # Parameters in millions, FLOPs in billions, and the published COCO figure, where the authors give them.
@@ -80,6 +88,18 @@ PAPER: dict[str, tuple[str, str, str]] = {
     'group_conditional_detr_r50': ('', '', ''),
     'group_dab_detr_r50': ('', '', ''),
     'group_dino_r50': ('', '', ''),
+    'lw_detr_tiny': ('12.1', '11.2', '42.6'),
+    'lw_detr_small': ('14.6', '16.6', '48.0'),
+    'lw_detr_medium': ('28.2', '42.8', '52.5'),
+    'rf_detr_nano': ('30.5', '', '48.4'),
+    'rf_detr_small': ('32.1', '', '53.0'),
+    'rf_detr_medium': ('33.7', '', '54.7'),
+    'rf_detr_base': ('', '', ''),
+    'up_detr_r50': ('', '', '43.1'),
+    'up_detr_pretrain_r50': ('', '', ''),
+    'tsp_fcos_r50': ('', '', ''),
+    'tsp_rcnn_r50': ('', '', ''),
+    'tsp_rcnn_r101': ('', '', ''),
     'mix_conditional_smca_r50': ('', '', ''),
     'mix_anchor_deformable_r50': ('', '', ''),
     'mix_two_stage_conditional_r50': ('', '', ''),
@@ -92,13 +112,27 @@ PAPER: dict[str, tuple[str, str, str]] = {
 NOT_COMPARED = {
     'dn_dab_detr_r50_3pat': 'not compared',
     'h_deformable_detr_one_stage_r50': 'not compared',
+    'tsp_fcos_r50': 'matching and size',
+    'tsp_rcnn_r50': 'matching and size',
+    'tsp_rcnn_r101': 'matching and size',
     'dino_r50_mmdet': 'none: equal to mmdet',
     'dino_swin_l': 'not compared',
     'ddq_detr_r50': 'none: equal to mmdet',
     'group_dab_detr_r50': 'none: its own',
     'group_dino_r50': 'none: its own',
+    **{f'lw_detr_{size}': 'none: equal to transformers' for size in ('tiny', 'small', 'medium')},
+    **{
+        f'rf_detr_{size}': 'none: equal to transformers'
+        for size in ('nano', 'small', 'medium', 'base')
+    },
 }
 """Why a model is not equal to an official one: nobody compared it, or there is no official code."""
+
+
+def size_of(name: str) -> tuple[int, int]:
+    """(height, width) of the image of which operations are counted."""
+    sides = [side for start, side in SQUARES.items() if name.startswith(start)]
+    return (sides[0], sides[0]) if sides else SIZE
 
 
 def update_counts(everything: bool) -> dict[str, dict[str, int]]:
@@ -109,7 +143,7 @@ def update_counts(everything: bool) -> dict[str, dict[str, int]]:
         from mmdetr_plugin.testing.counting import count  # slow to import
 
         for name in missing:
-            found = count(ROOT / 'configs' / f'{name}.py', *SIZE, CLASSES)
+            found = count(ROOT / 'configs' / f'{name}.py', *size_of(name), CLASSES)
             counts[name] = {'parameters': found.parameters, 'macs': found.macs}
         ordered = {name: counts[name] for name in PAPER}
         COUNTS.write_text(json.dumps(ordered, indent=1) + '\n')

@@ -15,7 +15,9 @@ from mmdetr_plugin.datasets.annotations import (
     objects,
     read_category_names,
     read_coco,
+    read_repaired,
 )
+from mmdetr_plugin.datasets.coco import CheckedCocoDataset
 
 GOOD = {
     'images': [{'id': 7, 'file_name': '7.jpg', 'height': 64, 'width': 80}],
@@ -70,9 +72,9 @@ def test_panoptic_segments_are_objects(tmp_path: Path) -> None:
     image = segment.pop('image_id')
     coco['annotations'] = [{'image_id': image, 'file_name': '7.png', 'segments_info': [segment]}]
     file = write(tmp_path, coco)
-    assert list(objects(read_coco(file))) == [(7, segment)]
+    assert list(objects(read_coco(file))) == [(7, {**segment, 'iscrowd': 0})]
     del segment['bbox']
-    with pytest.raises(ValueError, match=r'object 0 of .* must have id, category_id, bbox, area'):
+    with pytest.raises(ValueError, match=r'object 0 of .* must have id, category_id, bbox, got'):
         read_coco(write(tmp_path, coco))
 
 
@@ -95,7 +97,10 @@ def test_files_of_test_images_have_no_annotations(tmp_path: Path) -> None:
         (changed('images', {'7': {}}), 'got images of type dict; export it as COCO'),
         (changed('images/0/height'), r'images\[0\] of .* must have .*; add height'),
         (changed('annotations/0', 'x'), r'annotations\[0\] of .* must have image_id, got x'),
-        (changed('annotations/0/area'), 'object 0 of .*; add area: width times height'),
+        (changed('categories/0/name', 7), 'must have categories whose names are text, got .*7'),
+        (changed('images/0/file_name', 7), r'images\[0\] of .* file_name that is text, got 7'),
+        (changed('annotations/0/iscrowd', '0'), "must have iscrowd 0 or 1, got '0'; write"),
+        (changed('annotations/0/image_id', [7]), 'must have ids that are numbers, and so'),
         (changed('annotations/0/bbox', [1, 2, 3]), r'four numbers, x, y, .*, got \[1, 2, 3\]'),
         (changed('annotations/0/bbox', [1, 2, float('nan'), 4]), 'got .*nan.*; correct it'),
         (changed('annotations/0/bbox', ['1', '2', '3', '4']), 'must have a bbox of four numbers'),
@@ -118,3 +123,64 @@ def test_binary_files_are_told(tmp_path: Path) -> None:
     file.write_bytes(b'\x80\x02}q\x00\xff\xfe')
     with pytest.raises(ValueError, match='must be a COCO file in JSON, got'):
         read_coco(file)
+
+
+def test_what_tools_leave_out_is_repaired_in_memory(tmp_path: Path) -> None:
+    """The file itself stays as it is."""
+    coco = copy.deepcopy(GOOD)
+    coco['annotations'] *= 3
+    coco['annotations'] = [copy.deepcopy(a) for a in coco['annotations']]
+    first, second, third = coco['annotations']
+    first.update(id=0, area=0)
+    second.update(id=2, area=None, iscrowd=None)
+    third.update(id=3, iscrowd=1)
+    file = write(tmp_path, coco)
+    before = file.read_bytes()
+    repaired, repairs = read_repaired(file)
+    assert file.read_bytes() == before
+    assert [a['id'] for a in repaired['annotations']] == [4, 2, 3]  # 0 is "no match"
+    assert [a['area'] for a in repaired['annotations']] == [122, 122, 122]
+    assert [a['iscrowd'] for a in repaired['annotations']] == [0, 0, 1]
+    assert [repair.count for repair in repairs] == [1, 2, 2]
+    assert not read_repaired(write(tmp_path, {**repaired}))[1]
+
+
+@pytest.mark.parametrize(
+    ('ids', 'expected'),
+    [
+        (('7', '8'), [7, 8]),
+        ((7.0, 8), [7, 8]),
+        (('a.jpg', 'b.jpg'), [1, 2]),
+        ((2**60, 8), [1, 2]),
+        ((None, 7), None),
+        (('7', 7), None),
+    ],
+)
+def test_ids_of_images_become_numbers(
+    ids: tuple, expected: list[int] | None, tmp_path: Path
+) -> None:
+    """References follow; equal numbers are refused."""
+    coco = copy.deepcopy(GOOD)
+    coco['images'] = [{**GOOD['images'][0], 'id': i, 'file_name': f'{i}.jpg'} for i in ids]
+    coco['annotations'][0]['image_id'] = ids[1]
+    file = write(tmp_path, coco)
+    if expected is None:
+        with pytest.raises(ValueError, match='must have ids that'):
+            read_coco(file)
+        return
+    read = read_coco(file)
+    assert [image['id'] for image in read['images']] == expected
+    assert read['annotations'][0]['image_id'] == expected[1]
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le', 'utf-32'])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / 'some.json'
+    file.write_bytes(json.dumps(GOOD).encode(encoding))
+    assert category_names(read_coco(file)) == ('nut', 'bolt')
+    assert CheckedCocoDataset.COCOAPI(file).imgs.keys() == {7}
+
+
+def test_nesting_does_not_end_the_process(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='must be a COCO file in JSON, got'):
+        read_coco(write(tmp_path, '[' * 100_000))

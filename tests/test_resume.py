@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -164,6 +165,8 @@ def test_the_latest_checkpoint(tmp_path: Path) -> None:
     # What it names goes before a newer one: a run that was taken back.
     run_folder(folder, last=str(folder / 'epoch_9.pth'))
     assert latest_checkpoint(folder) == (folder / 'epoch_9.pth', [])
+    copied = Path(shutil.copytree(folder, tmp_path / 'copied'))
+    assert latest_checkpoint(copied) == (copied / 'epoch_9.pth', [])
     moved = folder.rename(tmp_path / 'moved')
     assert latest_checkpoint(moved) == (moved / 'epoch_9.pth', [])
     # Bare weights in the folder, and the best ones, cannot be resumed from.

@@ -94,7 +94,7 @@ def test_amp_chooses_an_optim_wrapper(
         assert cfg.optim_wrapper.clip_grad.max_norm == 0.1
         return cfg.optim_wrapper
 
-    assert wrapper('auto', gpu=True).type == 'AmpOptimWrapper'
+    assert wrapper('auto', gpu=True).type == 'mmdetr_plugin.FiniteAmpOptimWrapper'
     assert wrapper('fp16', gpu=True).loss_scale == 'dynamic'
     assert wrapper('bf16', gpu=True).type == 'mmdetr_plugin.BFloat16OptimWrapper'
     assert wrapper('auto', gpu=False).type == 'mmdetr_plugin.BFloat16OptimWrapper'

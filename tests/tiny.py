@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -17,8 +18,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdetr_plugin.queries import EncoderProposals
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import State
 from mmdetr_plugin.testing import TINY, given_features, shrink
@@ -68,9 +69,9 @@ def training(model: nn.Module) -> Iterator[nn.Module]:
     """The model in training mode; batch norms keep their statistics, trained or not."""
     model.train()
     model.backbone.eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+    for part in model.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
     yield model
     model.eval()
 
@@ -150,7 +151,7 @@ def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[N
 
     Where several groups of queries are selected, each keeps its own. Other models are as they are.
     """
-    sources = [m for m in model.queries.modules() if isinstance(m, EncoderProposals)]
+    sources = [m for m in model.queries.modules() if callable(getattr(m, 'best', None))]
     for source in sources:
         source.best = _fixed_best(source, index)
     try:
@@ -160,7 +161,7 @@ def fixed_selection(model: nn.Module, index: Tensor | None = None) -> Iterator[N
             del source.best
 
 
-def _fixed_best(source: EncoderProposals, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+def _fixed_best(source: Any, index: Tensor | None) -> Callable[[Tensor, int], Tensor]:
     every = index
 
     def best(logits: Tensor, number: int) -> Tensor:
@@ -189,13 +190,10 @@ def decode_features(
             [m.shape[-2:] for m in model.extract_feat(torch.zeros(1, 3, *size))]
             for size in (image, canvas)
         )
-        maps = [
-            torch.randn(1, model.embed_dims, *shape, generator=generators[1]) for shape in outer
-        ]
+        width = getattr(model.neck, 'out_channels', model.embed_dims)
+        maps = [torch.randn(1, width, *shape, generator=generators[1]) for shape in outer]
         for large, (height, width) in zip(maps, inner):
-            features = torch.randn(
-                1, model.position.embed_dims, height, width, generator=generators[0]
-            )
+            features = torch.randn(1, len(large[0]), height, width, generator=generators[0])
             large[..., :height, :width] = features
         sample = DetDataSample(metainfo={'img_shape': image, 'batch_input_shape': canvas})
         index = None if index is None else move_tokens(index, inner, outer)

@@ -22,10 +22,12 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
 from mmdetr_plugin.datasets.agreement import check_classes, check_num_classes
-from mmdetr_plugin.datasets.annotations import category_names, read_coco
+from mmdetr_plugin.datasets.annotations import category_names, read_repaired
 from mmdetr_plugin.datasets.completion import complete
-from mmdetr_plugin.datasets.faults import Contents, Fault, image_faults, read_contents
+from mmdetr_plugin.datasets.faults import Contents, Fault, read_contents
+from mmdetr_plugin.datasets.image_faults import image_faults
 from mmdetr_plugin.datasets.presence import annotated_datasets, check_presence
+from mmdetr_plugin.datasets.validation import check_contents
 from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.registry import DATASETS, MODELS
 from mmdetr_plugin.visualization import draw_sizes
@@ -45,6 +47,8 @@ class Subject:
     classes: tuple[str, ...] | None = None
     model: Mapping = field(default_factory=dict)
     annotated: bool = True
+    dataset: Mapping = field(default_factory=dict)
+    training: bool = False
 
 
 def subjects_of(cfg: Config, splits: list[str]) -> Iterator[Subject]:
@@ -67,6 +71,8 @@ def subjects_of(cfg: Config, splits: list[str]) -> Iterator[Subject]:
                 data.metainfo['classes'] if own else None,
                 cfg.get('model') or {},
                 annotated=split != 'test',
+                dataset=dataset,
+                training=split == 'train',
             )
 
 
@@ -107,12 +113,19 @@ def inspect_subject(subject: Subject, args: argparse.Namespace) -> bool:
     """Print the tables of one data set and draw its picture; return whether it has no errors."""
     print(f'\n{subject.name}: {subject.annotations}')
     try:
-        coco = read_coco(subject.annotations, subject.annotated)
+        coco, repairs = read_repaired(subject.annotations, subject.annotated)
     except ValueError as error:
         print_faults([Fault('not a COCO file', [error], 'nothing else can be checked')])
         return False
     contents = read_contents(coco, subject.classes)
-    faults = []
+    faults = [
+        Fault(
+            'kinds of repairs in memory',
+            [str(repair) for repair in repairs],
+            'nothing to do',
+            False,
+        )
+    ]
     if subject.classes is not None:
         try:
             check_classes(subject.name, subject.classes, subject.annotations, category_names(coco))
@@ -121,11 +134,17 @@ def inspect_subject(subject: Subject, args: argparse.Namespace) -> bool:
             faults.append(Fault('classes that disagree', [error], 'see docs/finetune.md'))
     num_queries = args.num_queries or number_of_queries(subject.model)
     faults += contents.faults + query_faults(contents, num_queries)
-    if not coco['images'] or (subject.annotated and not contents.sizes):
-        faults.append(Fault('nothing to train on', ['no image has an object'], 'see above'))
+    if subject.annotated:
+        try:
+            check_contents(
+                subject.name, subject.annotations, coco, contents, subject.dataset, subject.training
+            )
+        except ValueError as error:
+            faults.append(Fault('data that would end a run', [error], 'see above'))
     if not args.no_images:
         faults += image_faults(coco, subject.images, args.threads)
     print_contents(contents, num_queries, args.no_images)
+    faults = [fault for fault in faults if fault.cases]
     print_faults(faults)
     if contents.sizes:
         name = subject.name.replace('_dataloader', '').replace('.dataset', '')

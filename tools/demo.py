@@ -80,12 +80,12 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--config', default=str(ROOT / 'configs/digits_deformable_detr.py'))
+    parser.add_argument('--config', default=str(ROOT / 'configs/digits_dino.py'))
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits')
     parser.add_argument('--resume', action='store_true', help='continue an interrupted run')
     parser.add_argument('--epochs', type=int, help='number of epochs (default: the config)')
-    parser.add_argument('--num-train', type=int, default=2000, help='training images to make')
+    parser.add_argument('--num-train', type=int, default=5000, help='training images to make')
     parser.add_argument('--num-val', type=int, default=200, help='validation images to make')
     args = parser.parse_args(argv)
 

@@ -61,10 +61,20 @@ ROWS = (
     'group_conditional_detr_r50',
     'group_dab_detr_r50',
     'group_dino_r50',
+    'ddq_detr_r50',
+    'mix_dn_sam_detr_r50',
+    'mix_dn_conditional_detr_r50',
+    'mix_dn_anchor_detr_r50',
+    'mix_group_two_stage_r50',
     'rt_detr_r18',
     'rtdetrv2_r18',
     'd_fine_s',
     'deim_d_fine_s',
+    'lw_detr_tiny',
+    'rf_detr_small',
+    'up_detr_r50',
+    'tsp_fcos_r50',
+    'tsp_rcnn_r50',
 )
 """One config of every variant that learns in its own way, and the mixes."""
 WARMUP = 50  # steps
@@ -240,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--results', type=Path, help='add the results to this file, and skip those it has'
     )
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
-    parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
+    parser.add_argument('--num-train', type=int, default=5000, help='digits images to make')
     parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
     add_cfg_options(parser)
     args = parser.parse_args(argv)

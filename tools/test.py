@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 import mmdetr_plugin.engine.command_line as command_line
+from mmdetr_plugin.datasets.completion import complete
+from mmdetr_plugin.datasets.presence import annotated_datasets
 
 
 def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Namespace) -> None:
@@ -41,12 +43,26 @@ def dump_results(parser: argparse.ArgumentParser, cfg: Config, out: str) -> None
     cfg.test_evaluator = [*evaluators, {'type': 'mmdet.DumpDetResults', 'out_file_path': out}]
 
 
+def augment_tests(parser: argparse.ArgumentParser, cfg: Config) -> None:
+    """Predict from several sizes and mirrored images, and merge; as mmdet's tools/test.py does."""
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        parser.error('--tta needs tta_model and tta_pipeline in the config (mmdet.DetTTAModel)')
+    try:
+        complete(cfg)  # the number of classes, which is the inner model's
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for _, dataset in annotated_datasets(cfg, 'test'):
+        dataset['pipeline'] = cfg.tta_pipeline
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.make_parser('Evaluate a checkpoint')
     parser.add_argument('checkpoint', help='path or address of the checkpoint')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
     parser.add_argument('--show', action='store_true', help='show pictures with the boxes')
     parser.add_argument('--show-dir', help='write pictures with the boxes, below the work dir')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation of the config')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds per shown picture')
     args = parser.parse_args(argv)
 
@@ -61,8 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw_results(parser, cfg, args)
     if args.out:
         dump_results(parser, cfg, args.out)
+    if args.tta:
+        augment_tests(parser, cfg)
     command_line.build_runner(parser, cfg, 'test').test()
-    command_line.disconnect_processes()
+    command_line.end_processes()
     return 0
 
 

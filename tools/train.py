@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.auto_scale_lr:
         command_line.scale_learning_rate(parser, runner)
     runner.train()
-    command_line.disconnect_processes()
+    command_line.end_processes()
     return 0
 
 

@@ -10,6 +10,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='mmdet.NumClassCheckHook'),
     dict(type='mmdetr_plugin.CheckpointAdapter'),
+    dict(type='mmdetr_plugin.NonFiniteHook'),
     dict(type='mmdetr_plugin.EffectiveBatchHook'),
     dict(type='mmdetr_plugin.ParameterTableHook'),
 ]

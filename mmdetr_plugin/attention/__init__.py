@@ -1,6 +1,7 @@
 """Attention ops of encoder and decoder layers, one file each."""
 
 from .base import AttentionOp
+from .clustering import AdaptiveClusteringAttention
 from .conditional import ConditionalCrossAttention, DecoupledSelfAttention
 from .deformable import DeformableAttention, MultiScaleDeformableAttention
 from .dense import CrossAttention, SelfAttention
@@ -11,6 +12,7 @@ from .row_column import RowColumnCrossAttention, RowColumnSelfAttention
 from .semantic_aligned import SemanticAlignedAttention
 
 __all__ = [
+    'AdaptiveClusteringAttention',
     'AttentionOp',
     'ConditionalCrossAttention',
     'CrossAttention',

@@ -5,5 +5,13 @@ from .hgnet import HGNetV2
 from .resnet import DilatedResNet
 from .resnet_vd import ResNetVD
 from .timm import TimmBackbone
+from .windowed_vit import WindowedViT
 
-__all__ = ['DilatedResNet', 'HGNetV2', 'ResNetVD', 'TimmBackbone', 'map_channels']
+__all__ = [
+    'DilatedResNet',
+    'HGNetV2',
+    'ResNetVD',
+    'TimmBackbone',
+    'WindowedViT',
+    'map_channels',
+]

@@ -20,6 +20,8 @@ NO_NAMES = ('', 'n/a', 'none')
 GENERIC = re.compile(r'LABEL_\d+')
 """The names that transformers writes where none were given."""
 
+MOST_CLASSES = 100_000
+
 UNUSED_IDS = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Numbers below 91 that COCO's instance annotations skip."""
 
@@ -62,8 +64,9 @@ def stated_names(checkpoint: Mapping) -> Names | None:
     for entries in (dataset, meta):
         if isinstance(entries, Mapping):
             entries = {str(key).lower(): value for key, value in entries.items()}
-            if entries.get('classes'):
-                return _tidy(entries['classes'])
+            names = entries.get('classes')
+            if isinstance(names, (list, tuple)) and 0 < len(names) <= MOST_CLASSES:
+                return _tidy(names)
     return None
 
 
@@ -72,10 +75,21 @@ def names_beside(path: str | Path) -> Names | None:
     file = Path(path).parent / 'config.json'
     if Path(path).suffix != '.safetensors' or not file.is_file():
         return None
-    labels = json.loads(file.read_text(encoding='utf-8')).get('id2label')
-    if not labels or all(GENERIC.fullmatch(name) for name in labels.values()):
+    try:
+        labels = json.loads(file.read_text(encoding='utf-8')).get('id2label')
+        named = {int(number): str(name) for number, name in (labels or {}).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f'{file} must be the JSON of a model, with id2label: number -> name, got {error}; fetch it '
+            'again, or remove it'
+        ) from None
+    if not named or all(GENERIC.fullmatch(name) for name in named.values()):
         return None
-    named = {int(number): name for number, name in labels.items()}
+    if min(named) < 0 or max(named) >= MOST_CLASSES:
+        raise ValueError(
+            f'id2label of {file} must number classes from 0 to {MOST_CLASSES - 1}, got '
+            f'{min(named)} to {max(named)}; correct it, or remove the file'
+        )
     return _tidy([named.get(i, '') for i in range(max(named) + 1)])
 
 

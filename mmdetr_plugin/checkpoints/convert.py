@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .layouts import get_layout, hf_layout, recognise
 from .names import IGNORED, Pieces, layout_names
 from .rows import row_table
+from .shares import join_shares, split_shares
 
 if TYPE_CHECKING:
     from ..detector import DETR
@@ -91,9 +92,13 @@ def _rename(
     state, without = _fit_masks(state, model, layout, masks)
     table = layout_names(model, layout, without)
     known = {n for sources in table.values() for names in sources for n in names}
+    state = split_shares(state, known)
+    unused = only_for_pretraining(state, known, layout)
+    state = {name: value for name, value in state.items() if name not in unused}
     absent = {
         ours: [n for names in sources for n in names if n not in state]
         for ours, sources in table.items()
+        if not unused or not sources[0][0].startswith(get_layout(layout).relearnt)
     }
     # Counters are not worth an error: older files lack them.
     absent = {n: names for n, names in absent.items() if not (names and n.endswith(IGNORED))}
@@ -116,6 +121,28 @@ def _rename(
         counters = [name for name in target if name.endswith(IGNORED) and name not in out]
         out |= {name: state.get(name, torch.zeros_like(target[name])) for name in counters}
     return {name: out[name] for name in target if name in out}, filled
+
+
+def only_for_pretraining(state: Iterable[str], known: Collection[str], layout: str) -> set[str]:
+    """Names in a file of a pre-training without labels that a model without its parts does not use.
+
+    Args:
+        state: names in the file.
+        known: names of the model's tensors in the layout.
+    """
+    table = get_layout(layout)
+    alone = {name for name in state if name.startswith(table.pretraining)}
+    if not alone or any(name.startswith(table.pretraining) for name in known):
+        return set()
+    return alone | {name for name in state if name.startswith(table.relearnt)}
+
+
+def unused_names(weights: Mapping[str, Tensor], model: DETR) -> set[str]:
+    """Names of the weights, in a file of a pre-training without labels, that ``model`` does not use."""
+    layout = recognise(weights, model.layout, model.state_dict())
+    names = layout_names(model, layout)
+    known = {n for sources in names.values() for each in sources for n in each}
+    return only_for_pretraining(weights, known, layout)
 
 
 def _fit_masks(
@@ -182,6 +209,7 @@ def _write(state: Mapping[str, Tensor], model: DETR, layout: str) -> dict[str, T
         for names in sources if ours in state else ():
             pieces = (state[ours],) if len(names) == 1 else state[ours].chunk(len(names))
             out.update(zip(names, pieces, strict=True))
+    out = join_shares(out)
     return {**out, **get_layout(layout).constants_of(model)} if set(table) <= set(state) else out
 
 

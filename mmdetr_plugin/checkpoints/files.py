@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 import torch
 
+from .bounds import check_archive, check_bounds
 from .safe_globals import register_safe_globals
 from .safe_tensors import SUFFIX, read_tensors, tensor_bytes
 
@@ -24,6 +26,10 @@ DAMAGED = (
     AttributeError,
     TypeError,
     ValueError,
+    OverflowError,
+    MemoryError,
+    OSError,
+    zipfile.BadZipFile,
     struct.error,
 )
 """Errors of torch.load for files that are damaged or no checkpoints."""
@@ -34,7 +40,8 @@ def read_checkpoint(path: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a checkpoint, is cut short, or would run code when loaded.
+        ValueError: the file is not a checkpoint, is cut short, has changed since it was written, would
+            run code when loaded, or asks for more memory than its size explains.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,6 +49,7 @@ def read_checkpoint(path: str | Path) -> dict:
     if path.suffix == SUFFIX:
         return read_tensors(path)
     try:
+        check_archive(path)
         register_safe_globals()
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -59,6 +67,7 @@ def read_checkpoint(path: str | Path) -> dict:
             f'{path} must hold a dictionary of weights, got {type(checkpoint).__name__}; '
             'save model.state_dict()'
         )
+    check_bounds(path, checkpoint)
     return dict(checkpoint)
 
 

@@ -44,8 +44,9 @@ def layout_names(
 
 
 def official_names(model: DETR, layout: str) -> dict[str, tuple[str, ...]]:
-    """As :func:`layout_names`, for an official layout, which splits no tensor."""
-    return {n: tuple(p for (p,) in each) for n, each in layout_names(model, layout).items()}
+    """As :func:`layout_names`, with the names of all pieces in one tuple."""
+    table = layout_names(model, layout)
+    return {n: tuple(piece for pieces in each for piece in pieces) for n, each in table.items()}
 
 
 def _names(module: nn.Module, name: str, layout: Layout) -> tuple[Pieces, ...]:

@@ -32,8 +32,8 @@ def check_resumable(path: str | Path) -> None:
 def latest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
     """The checkpoint to resume from, and the faults of damaged ones that would have been preferred.
 
-    It is the one that `last_checkpoint` names, even if the folder was moved since, or else the newest
-    undamaged one; None if the run has saved none.
+    It is the one in this folder that `last_checkpoint` names, even if the folder was moved or copied
+    since, or else the newest undamaged one; None if the run has saved none.
 
     Raises:
         ValueError: there are checkpoints, but all are damaged.
@@ -73,8 +73,8 @@ def _fault(path: Path) -> str:
 def _named_last(folder: Path) -> Iterator[Path]:
     pointer = folder / 'last_checkpoint'
     name = pointer.read_text(encoding='utf-8').strip() if pointer.is_file() else ''
-    if name:
-        yield from (path for path in (Path(name), folder / Path(name).name) if path.is_file())
+    if name and (folder / Path(name).name).is_file():
+        yield folder / Path(name).name
 
 
 def _newest_first(folder: Path) -> list[Path]:

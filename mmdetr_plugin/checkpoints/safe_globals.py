@@ -23,7 +23,7 @@ def register_safe_globals() -> None:
     HistoryBuffer()  # its constructor fills the table of statistics
     core = np._core if hasattr(np, '_core') else np.core
     dtypes = [type(np.dtype(name)) for name in NUMBERS]
-    makers = [core.multiarray._reconstruct, core.multiarray.scalar]
+    makers = [core.multiarray.scalar]
     torch.serialization.add_safe_globals(
         [
             argparse.Namespace,  # the command line that the official repositories save
@@ -38,9 +38,23 @@ def register_safe_globals() -> None:
                 for module in ('core', '_core')
                 for maker in makers
             ),
+            *(
+                (empty_array, f'numpy.{module}.multiarray._reconstruct')
+                for module in ('core', '_core')
+            ),
             (statistic, 'builtins.getattr'),
         ]
     )
+
+
+def empty_array(kind: type, shape: tuple[int, ...], code: object) -> np.ndarray:
+    """Stands in for numpy's ``_reconstruct``, which would allocate an array of any size.
+
+    A pickled array is made empty; its content, which follows, states the shape.
+    """
+    if kind is not np.ndarray or shape != (0,):
+        raise ValueError(f'a pickled array must begin empty, got {shape!r}; do not load this file')
+    return np.empty(0)
 
 
 def statistic(owner: object, name: str) -> object:

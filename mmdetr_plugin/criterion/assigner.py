@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -26,8 +27,26 @@ from .sources import Matches, Source
 NOT_KEPT = 1e6  # far above any cost
 
 
+class Assigner:
+    """``assigner.match(sources, num_classes)``: the pairs of queries and objects of every source.
+
+    Attributes:
+        costs: the terms of the cost.
+    """
+
+    costs: Sequence[Callable]
+
+    @abstractmethod
+    def match(self, sources: Sequence[Source], num_classes: int) -> list[Matches]:
+        """Match every layer of every source.
+
+        Raises:
+            ValueError: a label is outside [0, num_classes).
+        """
+
+
 @TASK_UTILS.register_module()
-class HungarianAssigner(BaseAssigner):
+class HungarianAssigner(Assigner, BaseAssigner):
     """Hungarian matching (DETR, equation 1) of all layers and images of a step at once.
 
     Queries with NaN or infinite costs are matched with no object, and a warning is logged.

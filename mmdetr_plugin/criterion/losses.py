@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -35,6 +36,7 @@ class Loss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_number(self, 'loss_weight', loss_weight)
         self.loss_weight = loss_weight
 
     @abstractmethod
@@ -90,6 +92,11 @@ class FocalClassLoss(ElementwiseLoss):
     """Sigmoid focal loss (Lin et al., ICCV 2017), summed over queries and classes.
 
     Labels are columns; a column that no label names (SMCA's last) is trained as never present.
+
+    Args:
+        class_weight: (num_classes,), weights of the columns, for present and absent objects alike. In a
+            config that `tools/train.py` reads it may also be a dictionary, class name -> weight.
+        num_classes: number of classes, handed down by the model; ``class_weight`` must have it.
     """
 
     use_sigmoid = True
@@ -101,11 +108,16 @@ class FocalClassLoss(ElementwiseLoss):
         loss_weight: float = 1.0,
         reduction: str = 'mean',
         use_sigmoid: bool = True,
+        class_weight: Tensor | Sequence[float] | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__(reduction, loss_weight)
         if not use_sigmoid:
             raise ValueError('FocalClassLoss needs use_sigmoid=True; use SoftmaxClassLoss instead')
+        check_number(self, 'alpha', alpha)
+        check_number(self, 'gamma', gamma)
         self.alpha, self.gamma = alpha, gamma
+        self.class_weight = class_weights(self, class_weight, num_classes)
 
     def of_matched(self, matched: Matched) -> Tensor:
         """Raises ValueError if the class head is too narrow."""
@@ -118,6 +130,8 @@ class FocalClassLoss(ElementwiseLoss):
         flat = matched.logits.flatten(1)  # (L, Q * K)
         index = matched.query * width + matched.labels
         loss = focal_of_negatives(flat.scatter(1, index, -flat.gather(1, index)), self.gamma)
+        if self.class_weight is not None:
+            loss = (loss.unflatten(1, (-1, width)) * self._weights(flat, width)).flatten(1)
         positives = loss.gather(1, index)  # (L, M)
         if matched.trained is not None and matched.weights is not None:
             loss = loss.unflatten(1, (-1, width)).sum(-1) * matched.trained
@@ -129,7 +143,15 @@ class FocalClassLoss(ElementwiseLoss):
         """(n, K) of logits (n, K) and labels (n,); a label >= K is background."""
         positive = target.unsqueeze(-1) == torch.arange(pred.shape[-1], device=pred.device)
         loss = focal_of_negatives(torch.where(positive, -pred, pred), self.gamma)
-        return loss * torch.where(positive, self.alpha, 1 - self.alpha)
+        loss = loss * torch.where(positive, self.alpha, 1 - self.alpha)
+        return loss if self.class_weight is None else loss * self._weights(pred, pred.shape[-1])
+
+    def _weights(self, logits: Tensor, width: int) -> Tensor:
+        """(width,): those of the classes; further columns have 1."""
+        assert self.class_weight is not None  # the callers check it
+        weights = logits.new_ones(width)
+        weights[: len(self.class_weight)] = self.class_weight.to(logits)
+        return weights
 
 
 @MODELS.register_module()
@@ -140,7 +162,9 @@ class SoftmaxClassLoss(ElementwiseLoss):
         background_weight: of the last column; others have 1.
         sync_weight: average the sum of weights over processes, so that gradients do not depend on how
             images are distributed over them. False, as published: each process divides by its own.
-        class_weight: (K,), weights of all columns, instead of 1, ..., 1, background_weight.
+        class_weight: (K,), weights of all columns, instead of 1, ..., 1, background_weight. In a
+            config that `tools/train.py` reads it may also be a dictionary, class name -> weight.
+        num_classes: number of classes, handed down by the model; K must be one more.
     """
 
     use_sigmoid = False
@@ -153,13 +177,16 @@ class SoftmaxClassLoss(ElementwiseLoss):
         class_weight: Tensor | Sequence[float] | None = None,
         reduction: str = 'mean',
         use_sigmoid: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__(reduction, loss_weight)
         if use_sigmoid:
             raise ValueError('SoftmaxClassLoss needs use_sigmoid=False; use FocalClassLoss instead')
+        check_number(self, 'background_weight', background_weight)
         self.background_weight = background_weight
         self.sync_weight = sync_weight
-        self.class_weight = None if class_weight is None else torch.as_tensor(class_weight)
+        columns = None if num_classes is None else num_classes + 1
+        self.class_weight = class_weights(self, class_weight, columns)
 
     def of_matched(self, matched: Matched) -> Tensor:
         """Raises ValueError if there is no column for 'no object'."""
@@ -220,6 +247,40 @@ class BoxGIoULoss(ElementwiseLoss):
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         """(n,) of xyxy boxes (n, 4) in any common frame."""
         return 1 - elementwise_giou(pred, target, self.eps)
+
+
+def check_number(loss: nn.Module, name: str, value: object) -> None:
+    """Raise ValueError unless an argument of a loss is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(
+            f'{type(loss).__name__}: {name} must be a finite number, got {value!r}; a weight for each '
+            'class is class_weight=[...] of a class loss'
+        )
+
+
+def class_weights(
+    loss: nn.Module, weights: Tensor | Sequence[float] | None, number: int | None
+) -> Tensor | None:
+    """``weights`` as a tensor.
+
+    Raises:
+        ValueError: they are no finite numbers of at least 0, or their number is not ``number``.
+    """
+    if weights is None:
+        return None
+    try:
+        tensor = torch.as_tensor(weights, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        tensor = torch.empty(0)
+    fits = tensor.dim() == 1 and len(tensor) and number in (None, len(tensor))
+    if not fits or not bool((tensor.isfinite() & (tensor >= 0)).all()):
+        wanted = 'a number' if number is None else f'{number} numbers'
+        last = ", the last for 'no object'" if isinstance(loss, SoftmaxClassLoss) else ''
+        raise ValueError(
+            f'{type(loss).__name__}: class_weight must be {wanted} >= 0, one for each column{last}, '
+            f'got {weights!r}; state them in the order of the classes'
+        )
+    return tensor
 
 
 def sum_of_pairs(loss: Tensor, matched: Matched) -> Tensor:

@@ -95,6 +95,17 @@ class Matched:
         return full_precision(self.source.extra[name]).flatten(1, 2)
 
     @cached_property
+    def hidden(self) -> Tensor | None:
+        """(L, M, C): the contents that the predictions were read from; None if only these are known."""
+        if self.source.hidden is None:
+            return None
+        return gather_queries(full_precision(self.source.hidden).flatten(1, 2), self.query)
+
+    def value(self, name: str) -> Tensor:
+        """(L, M, ...): a further value of the objects, ``Targets.values[name]``."""
+        return select_rows(self.source.targets.padded_values(name), self.matches.target)
+
+    @cached_property
     def trained(self) -> Tensor | None:
         """(1 or L, Q), 1 for queries that have losses and 0 for others; None = all have losses."""
         trained, kept = self.source.branch.trained, self.source.kept

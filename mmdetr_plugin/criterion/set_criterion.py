@@ -12,7 +12,7 @@ from ..build import build_slot
 from ..ops.precision import no_autocast
 from ..registry import MODELS, TASK_UTILS
 from ..structures import Outputs, Targets
-from .assigner import HungarianAssigner
+from .assigner import Assigner
 from .distributed import mean_over_ranks
 from .losses import Loss
 from .matched import Matched, select_rows
@@ -31,7 +31,7 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: labels are below it; a softmax class head has one more column.
-        assigner: a HungarianAssigner.
+        assigner: an Assigner, such as HungarianAssigner.
         losses: configs of the terms by name; a name begins with ``loss``, None switches a term off.
         encoder: train the encoder's proposals, if it makes some.
         branches: prefixes of branches of queries -> ``losses`` of their own and, optionally, an
@@ -39,13 +39,14 @@ class SetCriterion(nn.Module):
         union: names of terms that share one set of pairs: those of all layers and of the proposals of
             the detecting queries together (see :func:`~mmdetr_plugin.criterion.union.unite`). They are
             divided by the number of these pairs.
-        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``.
+        terms: further terms, as keyword arguments such as ``loss_cls=dict(...)``; a dictionary without
+            ``type`` changes arguments of the term of that name.
     """
 
     def __init__(
         self,
         num_classes: int,
-        assigner: Config | HungarianAssigner,
+        assigner: Config | Assigner,
         losses: Mapping[str, Config | nn.Module | None] | None = None,
         encoder: bool = True,
         branches: Mapping[str, Config] | None = None,
@@ -56,7 +57,7 @@ class SetCriterion(nn.Module):
         self.num_classes = num_classes
         self.encoder = encoder
         self.assigner = build_assigner(assigner, 'criterion')
-        self.losses = build_losses({**(losses or {}), **terms}, 'criterion')
+        self.losses = build_losses(merge_terms(losses or {}, terms), 'criterion')
         if not set(union) <= set(self.losses):
             raise ValueError(
                 f'criterion.union must name terms of the criterion, {sorted(self.losses)}, got '
@@ -98,6 +99,9 @@ class SetCriterion(nn.Module):
                     prefixes = source.prefixes[len(source.prefixes) - len(values) :]
                     for prefix, value in zip(prefixes, values.unbind(), strict=True):
                         losses[prefix + name] = source.branch.weight * value
+            if self.encoder and outputs.proposals is not None:
+                own = outputs.proposals.losses
+                losses.update({f'enc_{name}': value for name, value in own.items()})
             losses.update(statistics(sources[0], matches[0]))
         return losses
 
@@ -147,7 +151,7 @@ class SetCriterion(nn.Module):
 
     def _match(self, sources: Sequence[Source]) -> list[Matches]:
         """The pairs of every source: known ones, or those that its assigner finds."""
-        unknown: dict[HungarianAssigner, list[Source]] = {}
+        unknown: dict[Assigner, list[Source]] = {}
         for source in sources:
             if source.branch.pairs is None:
                 unknown.setdefault(self._terms(source).assigner, []).append(source)
@@ -183,7 +187,7 @@ class BranchTerms(nn.Module):
     def __init__(
         self,
         slot: str,
-        default: HungarianAssigner,
+        default: Assigner,
         losses: Mapping[str, Config | nn.Module | None],
         assigner: Config | None = None,
     ) -> None:
@@ -192,8 +196,21 @@ class BranchTerms(nn.Module):
         self.losses = build_losses(losses, slot)
 
 
-def build_assigner(cfg: Config | HungarianAssigner, slot: str) -> HungarianAssigner:
-    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=HungarianAssigner)
+def build_assigner(cfg: Config | Assigner, slot: str) -> Assigner:
+    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=Assigner)
+
+
+def merge_terms(
+    losses: Mapping[str, Config | nn.Module | None], terms: Mapping[str, Config | nn.Module | None]
+) -> dict[str, Config | nn.Module | None]:
+    """``losses`` with ``terms`` added; a term without type changes arguments of that of its name."""
+    merged = dict(losses)
+    for name, term in terms.items():
+        base = merged.get(name)
+        if isinstance(term, Mapping) and 'type' not in term and isinstance(base, Mapping):
+            term = {**base, **term}
+        merged[name] = term
+    return merged
 
 
 def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:

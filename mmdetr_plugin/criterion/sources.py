@@ -27,6 +27,7 @@ class Source:
         branch: the queries, see :class:`~mmdetr_plugin.structures.Branch`.
         extra: further predictions, (L, B, N, ...) each.
         kept: (L, B, N) bool, see :class:`~mmdetr_plugin.structures.Prediction`; None = all are kept.
+        hidden: (L, B, N, C), the contents that the predictions were read from, or None.
         masks: (M, h, w) mask logits of the last layer for flat indices (M,), image * N + query.
         further: whether these are not the layers' own predictions, but others that the head names, or
             proposals.
@@ -40,6 +41,7 @@ class Source:
     branch: Branch
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     kept: Tensor | None = None
+    hidden: Tensor | None = None
     masks: Callable[[Tensor], Tensor] | None = None
     further: bool = False
 
@@ -104,7 +106,8 @@ def collect_sources(outputs: Outputs, targets: Targets, encoder: bool = True) ->
         start += branch.size
     if encoder and outputs.proposals is not None:
         first = outputs.proposals
-        sources += [_proposals(each, targets) for each in (first, *first.others)]
+        every = (each for each in (first, *first.others) if each.prediction is not None)
+        sources += [_proposals(each, targets) for each in every]
     return sources
 
 
@@ -120,6 +123,7 @@ def _source(
     prefixes = [f'd{layer}.' for layer in range(len(layers) - 1)] + [f'{name}.' if name else '']
     called = name or 'decoder layer {}'
     extra = set.intersection(*(set(p.extra) for p in layers))
+    hidden = [p.hidden for p in layers if p.hidden is not None]
     masks = None
     if outputs is not None and outputs.masks is not None and not branch.prefix:
         masks = _masks_of_rows(outputs.masks, outputs.layers[0].logits.shape[1], rows)
@@ -136,6 +140,7 @@ def _source(
         branch=branch,
         extra={key: cut([p.extra[key] for p in layers]) for key in sorted(extra)},
         kept=cut(_kept(layers)) if any(p.kept is not None for p in layers) else None,
+        hidden=cut(hidden) if len(hidden) == len(layers) else None,
         masks=masks,
         further=bool(name),
     )
@@ -164,6 +169,7 @@ def _masks_of_rows(masks: Masks, total: int, rows: slice) -> Callable[[Tensor], 
 
 def _proposals(proposals: Proposals, targets: Targets) -> Source:
     made, groups = proposals.prediction, proposals.groups
+    assert made is not None  # the caller leaves out those without a prediction
     branch = proposals.branch or Branch(made.logits.shape[1], groups=groups)
     targets = branch.targets or targets
     targets = targets.class_agnostic() if proposals.class_agnostic else targets

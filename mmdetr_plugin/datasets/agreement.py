@@ -46,6 +46,9 @@ def classes_of(dataset: Mapping) -> Sequence[str] | None:
     cls = DATASETS.get(kind) if isinstance(kind, str) else kind
     if getattr(cls, 'load_data_list', None) is not CocoDataset.load_data_list:
         return None
+    stated = (dataset.get('metainfo') or {}).get('classes')
+    if isinstance(stated, str) and not Path(stated).is_file():
+        return stated
     return DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo['classes']
 
 
@@ -63,10 +66,7 @@ def check_classes(key: str, classes: Sequence[str], path: Path, names: Sequence[
         'other data sets; or set model.num_classes=None, which reads them; or name another file'
     )
     if isinstance(classes, str):
-        raise ValueError(
-            f'the classes of {key} must be a tuple of names, got {classes!r}; write a tuple of one '
-            f'name with a comma: classes=({classes!r},)'
-        )
+        raise names_as_text(key, classes)
     missing = [name for name in classes if name not in names]
     if missing:
         raise ValueError(
@@ -79,6 +79,14 @@ def check_classes(key: str, classes: Sequence[str], path: Path, names: Sequence[
             f'the classes of {key} must be in the order of the categories in {path}, which '
             f'numbers the labels, got {list(classes)[:10]}, expected {expected[:10]}; {advice}'
         )
+
+
+def names_as_text(key: str, classes: str) -> ValueError:
+    """The error for ``classes=('ball')``, which is text and no tuple."""
+    return ValueError(
+        f'the classes of {key} must be a tuple of names, got {classes!r}; write a tuple of one '
+        f'name with a comma: classes=({classes!r},)'
+    )
 
 
 def check_num_classes(model: Mapping | None, key: str, number: int) -> None:

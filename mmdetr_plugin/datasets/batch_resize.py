@@ -14,20 +14,22 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class BatchRandomResize(nn.Module):
-    """Resize a batch to a square of a random size, by the nearest neighbour (RT-DETR).
+    """Resize a batch to a square of a random size.
 
     An entry of ``batch_augments`` of mmdet's ``DetDataPreprocessor``.
 
     Args:
         sizes: sides of the square in pixels; a size that is listed several times is as much more
             frequent.
+        mode: of ``torch.nn.functional.interpolate``: ``nearest`` (RT-DETR), ``bilinear`` (RF-DETR).
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], mode: str = 'nearest') -> None:
         super().__init__()
         if not sizes or any(size < 1 for size in sizes):
             raise ValueError(f'sizes must be positive numbers of pixels, got {list(sizes)}')
         self.sizes = tuple(sizes)
+        self.mode = mode
 
     def forward(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList]:
         """(B, 3, H, W) -> (B, 3, S, S), with the samples' objects at their new places."""
@@ -45,4 +47,4 @@ class BatchRandomResize(nn.Module):
             sample.gt_instances.bboxes = boxes * boxes.new_tensor(factors[::-1] * 2)
             if 'masks' in sample.gt_instances:
                 sample.gt_instances.masks = sample.gt_instances.masks.resize(shape)
-        return F.interpolate(inputs, size=(side, side)), data_samples
+        return F.interpolate(inputs, size=(side, side), mode=self.mode), data_samples

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
 
 from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
 
-from ..registry import DATASETS
-from .agreement import annotation_path
+from ..evaluation.coco import CheckedCocoMetric
+from ..registry import DATASETS, METRICS
+from .agreement import annotation_path, classes_of, names_as_text
 from .annotations import read_category_names
+from .coco import CheckedCocoDataset
 from .presence import annotated_datasets, check_presence, leaves_folder
 
 Classes = tuple[str, ...]
@@ -24,17 +28,25 @@ def complete(cfg: Config) -> None:
       split, gets the classes of the training annotations unless it states its own.
     * ``ann_file`` of an evaluator: the annotation file of the data set that it evaluates.
 
+    In addition, mmdet's `CocoDataset` and `CocoMetric` are replaced by the checked ones of this package
+    (:class:`.coco.CheckedCocoDataset`).
+
     Raises:
         FileNotFoundError: ``num_classes`` is None and the training annotation file is missing.
-        ValueError: that file is not COCO, or the classes of two data sets differ.
+        ValueError: that file is not COCO, or the classes of two data sets differ; an evaluator without
+            ``ann_file`` has several data sets to evaluate.
     """
     for split in ('train', 'val', 'test'):
         for _, dataset in annotated_datasets(cfg, split):
             if leaves_folder(dataset):
                 dataset['data_root'] = cfg.get('data_root')
+            if DATASETS.get(dataset['type']) is CocoDataset:
+                dataset['type'] = f'mmdetr_plugin.{CheckedCocoDataset.__name__}'
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
+    if model.get('criterion'):
+        _name_weights(cfg, model['criterion'])
     for split in ('val', 'test'):
         _complete_evaluator(cfg, split)
 
@@ -44,11 +56,11 @@ def _complete_classes(cfg: Config) -> Classes:
     found: dict[str, Classes] = {}
     for split in ('train', 'val', 'test'):
         for key, dataset in annotated_datasets(cfg, split):
-            classes = _classes(dataset) or next(iter(found.values()), None)
+            classes = _classes(key, dataset, split != 'test') or next(iter(found.values()), None)
             if classes is None:
                 raise _no_classes(cfg, key)
             found[key] = classes
-            if DATASETS.get(dataset['type']) is CocoDataset:
+            if DATASETS.get(dataset['type']) is CheckedCocoDataset:
                 dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': classes}
     if not found:
         raise ValueError(
@@ -65,6 +77,32 @@ def _complete_classes(cfg: Config) -> Classes:
     return classes
 
 
+def _name_weights(cfg: Config, node: object) -> None:
+    """Replace ``class_weight`` by name, anywhere in the criterion, by a list; others have 1."""
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            _name_weights(cfg, child)
+    if not isinstance(node, MutableMapping):
+        return
+    named = node.get('class_weight')
+    if isinstance(named, Mapping):
+        _, dataset = next(annotated_datasets(cfg, 'train'), ('', {}))
+        classes = classes_of(dataset) if dataset else None
+        unknown = [name for name in named if name not in (classes or ())]
+        if classes is None or unknown:
+            raise ValueError(
+                f'class_weight must name classes of the training data, {_shown(tuple(classes or ()))}, '
+                f'got {unknown}; correct the names, or give a list'
+            )
+        weights = [float(named.get(name, 1)) for name in classes]
+        if 'Softmax' in str(node.get('type')):
+            weights.append(float(node.get('background_weight', 0.1)))
+        node['class_weight'] = weights
+    for name, child in node.items():
+        if name != 'class_weight':
+            _name_weights(cfg, child)
+
+
 def _no_classes(cfg: Config, key: str) -> Exception:
     """The error for a data set whose classes are not known."""
     advice = (
@@ -78,16 +116,20 @@ def _no_classes(cfg: Config, key: str) -> Exception:
     return ValueError(f'{key} must have a COCO file on this machine or metainfo.classes; {advice}')
 
 
-def _classes(dataset: Mapping) -> Classes | None:
+def _classes(key: str, dataset: Mapping, annotated: bool) -> Classes | None:
     """The classes from the config, else from the data set's class, else from its file, else None."""
     stated = (dataset.get('metainfo') or {}).get('classes')
     cls = DATASETS.get(dataset['type'])
-    if stated is None and cls is not CocoDataset:
+    if stated is None and cls is not CheckedCocoDataset:
         stated = getattr(cls, 'METAINFO', {}).get('classes')
+    if isinstance(stated, str):  # a file with a name in each line
+        if not Path(stated).is_file():
+            raise names_as_text(key, stated)
+        stated = list_from_file(stated)
     path = annotation_path(dataset)
     if stated is None and path is not None and path.is_file():
-        return read_category_names(path)
-    return tuple(list_from_file(stated) if isinstance(stated, str) else stated) if stated else None
+        return read_category_names(path, annotated)
+    return tuple(stated) if stated else None
 
 
 def _shown(classes: Classes) -> str:
@@ -98,8 +140,33 @@ def _shown(classes: Classes) -> str:
 def _complete_evaluator(cfg: Config, split: str) -> None:
     evaluators = cfg.get(f'{split}_evaluator')
     datasets = [dataset for _, dataset in annotated_datasets(cfg, split)]
+    paths = [annotation_path(dataset) for dataset in datasets]
     for evaluator in evaluators if isinstance(evaluators, Sequence) else [evaluators]:
-        wanted = isinstance(evaluator, Mapping) and evaluator.get('ann_file', '') is None
-        path = annotation_path(datasets[0]) if len(datasets) == 1 else None
-        if wanted and path is not None:
-            evaluator['ann_file'] = str(path)
+        if not isinstance(evaluator, MutableMapping):
+            continue
+        metrics = evaluator.get('metrics')
+        pairs = [(evaluator, paths[0] if paths else None)]
+        several = isinstance(metrics, Sequence) and len(metrics) == len(paths)
+        if several and metrics:
+            pairs = [*zip(metrics, paths)]
+        for metric, path in pairs:
+            if not isinstance(metric, MutableMapping):
+                continue
+            if 'type' in metric and METRICS.get(metric['type']) is CocoMetric:
+                metric['type'] = f'mmdetr_plugin.{CheckedCocoMetric.__name__}'
+            if metric.get('ann_file', '') is not None:
+                continue
+            if len(paths) > 1 and not several:
+                raise _several_sets(split, paths)
+            if path is not None:
+                metric['ann_file'] = str(path)
+
+
+def _several_sets(split: str, paths: Sequence[Path | None]) -> ValueError:
+    files = ', '.join(str(path) for path in paths)
+    return ValueError(
+        f'{split}_evaluator must have an evaluator for each of the {len(paths)} data sets of '
+        f'{split}_dataloader ({files}), got one without ann_file; set {split}_evaluator='
+        "dict(type='MultiDatasetsEvaluator', dataset_prefixes=['a', 'b'], metrics=[dict("
+        "type='CocoMetric', ann_file=None, metric='bbox'), ...]) with a prefix and a metric for each"
+    )

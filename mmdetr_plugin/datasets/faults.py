@@ -1,19 +1,13 @@
-"""What is wrong with the annotations and the images of a COCO data set."""
+"""What is wrong with the annotations of a COCO data set."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from .annotations import Coco, category_names, objects
 
@@ -36,13 +30,16 @@ class Contents:
     """What mmdet hands to the model, and what it would not.
 
     ``counts`` has the objects of each image, ``sizes`` (w, h) in pixels of each object, ``per_class``
-    the objects of each class, in the order of the labels.
+    the objects of each class, in the order of the labels, ``left_out`` the number of objects that are
+    not trained on by reason.
     """
 
     counts: list[int] = field(default_factory=list)
     sizes: list[tuple[float, float]] = field(default_factory=list)
     num_crowds: int = 0
+    num_without_mask: int = 0
     per_class: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -65,25 +62,32 @@ def read_contents(coco: Coco, classes: Sequence[str] | None = None) -> Contents:
     category = {c['id']: c['name'] for c in coco['categories']}
     labels = category_names(coco) if classes is None else classes
     wanted = set(labels)
-    per_image, per_class, boxes = Counter[Any](), Counter[str](), Counter[Any]()
+    per_image, per_class = Counter[Any](), Counter[str]()
+    seen: set[tuple] = set()
+    twice: list[str] = []
     contents, wrong = Contents(), _WrongObjects()
     for image_id, record in objects(coco):
         name, image = category.get(record['category_id']), images.get(image_id)
-        case = f'object {record["id"]} of image {image_id}'
         if image is None:
-            wrong.image.append(case)
+            wrong.image.append(_case(image_id, record))
         elif name is None:
-            wrong.category.append(f'{case}: category_id {record["category_id"]}')
+            wrong.category.append(f'{_case(image_id, record)}: category_id {record["category_id"]}')
         elif name not in wanted or record.get('ignore') or record.get('iscrowd'):
             contents.num_crowds += name in wanted
             wrong.other += [name] if name not in wanted else []
-        elif not wrong.drops(record, image, f'{case}: bbox {record["bbox"]}'):
+        elif not wrong.drops(record, image):
             per_image[image_id] += 1
             per_class[name] += 1
-            boxes[f'image {image_id}: {name}, bbox {record["bbox"]}'] += 1
-            contents.sizes.append(tuple(record['bbox'][2:]))
+            box = tuple(record['bbox'])
+            contents.sizes.append(box[2:])
+            key = (image_id, name, box)
+            if key in seen:
+                twice.append(f'image {image_id}: {name}, bbox {record["bbox"]}')
+            seen.add(key)
+            contents.num_without_mask += not record.get('segmentation')
     contents.counts = [per_image[image_id] for image_id in images]
     contents.per_class = {name: per_class[name] for name in labels}
+    contents.left_out = wrong.left_out()
     contents.faults = [
         *_duplicates(coco),
         *wrong.faults(len(contents.sizes)),
@@ -95,7 +99,7 @@ def read_contents(coco: Coco, classes: Sequence[str] | None = None) -> Contents:
         ),
         Fault(
             'boxes listed more than once',
-            [case for case, count in boxes.items() if count > 1],
+            list(dict.fromkeys(twice)),
             'each copy wants a query of its own, so the model learns to find things twice; list '
             'an object once',
             error=False,
@@ -103,6 +107,10 @@ def read_contents(coco: Coco, classes: Sequence[str] | None = None) -> Contents:
     ]
     contents.faults = [fault for fault in contents.faults if fault.cases]
     return contents
+
+
+def _case(image_id: object, record: Mapping[str, Any]) -> str:
+    return f'object {record["id"]} of image {image_id}'
 
 
 @dataclass
@@ -115,21 +123,43 @@ class _WrongObjects:
     flat: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     across: list[str] = field(default_factory=list)
+    relative: int = 0
+    unsized: int = 0
 
-    def drops(self, record: dict[str, Any], image: dict[str, Any], case: str) -> bool:
+    def drops(self, record: dict[str, Any], image: dict[str, Any]) -> bool:
         """Note what is wrong with a box; whether mmdet leaves it out."""
         x, y, w, h = record['bbox']
         inside_w = min(x + w, image['width']) - max(x, 0)
         inside_h = min(y + h, image['height']) - max(y, 0)
-        if w < 1 or h < 1 or record['area'] <= 0:
-            self.flat.append(case)
-        elif inside_w <= 0 or inside_h <= 0:
-            self.outside.append(f'{case} in {image["width"]} x {image["height"]}')
-        else:
+        if w >= 1 and h >= 1 and record['area'] > 0 and inside_w > 0 and inside_h > 0:
             if w - inside_w > 1 or h - inside_h > 1:
-                self.across.append(f'{case} in {image["width"]} x {image["height"]}')
+                self.across.append(self._described(record, image))
             return False
+        if w < 1 or h < 1 or record['area'] <= 0:
+            self.flat.append(self._described(record))
+            self.relative += 0 < w <= 1 and 0 < h <= 1 and 0 <= x <= 1 and 0 <= y <= 1
+        else:
+            self.outside.append(self._described(record, image))
+            self.unsized += image['width'] < 1 or image['height'] < 1
         return True
+
+    def _described(self, record: dict[str, Any], image: dict[str, Any] | None = None) -> str:
+        case = f'object {record["id"]}: bbox {record["bbox"]}'
+        if 'image_id' in record:
+            case = f'{_case(record["image_id"], record)}: bbox {record["bbox"]}'
+        return case if image is None else f'{case} in {image["width"]} x {image["height"]}'
+
+    def left_out(self) -> dict[str, int]:
+        """Reason -> number of objects that are not trained on."""
+        reasons = {
+            'image_id of no listed image': len(self.image),
+            'category_id of no category': len(self.category),
+            'box below one pixel, or without area': len(self.flat) - self.relative,
+            'box in 0..1, which must be in pixels': self.relative,
+            'image whose stated size is 0 or negative': self.unsized,
+            'box outside of its image': len(self.outside) - self.unsized,
+        }
+        return {reason: number for reason, number in reasons.items() if number}
 
     def faults(self, num_good: int) -> list[Fault]:
         total = max(num_good + len(self.flat) + len(self.outside), 1)
@@ -138,6 +168,9 @@ class _WrongObjects:
             return Fault(what, cases, advice, error=len(cases) > COMMON * total)
 
         corners = 'a bbox is x, y, width, height of the image in the file, not two corners'
+        outside = corners
+        if self.unsized:
+            outside = 'state width and height of the image in pixels, not 0 or -1'
         return [
             Fault('objects of an image that is not listed', self.image, 'add it or remove them'),
             Fault('objects of unknown categories', self.category, 'add the category or correct it'),
@@ -152,7 +185,7 @@ class _WrongObjects:
                 self.flat,
                 'a bbox is in pixels, not in 0..1; remove those without an area',
             ),
-            boxes('boxes outside of their image: left out', self.outside, corners),
+            boxes('boxes outside of their image: left out', self.outside, outside),
             boxes('boxes that reach out of their image by over a pixel', self.across, corners),
         ]
 
@@ -170,50 +203,3 @@ def _duplicates(coco: Coco) -> Iterable[Fault]:
 
 def _repeated(values: Iterable[Any]) -> list[Any]:
     return [value for value, count in Counter(values).items() if count > 1]
-
-
-def image_faults(coco: Coco, folder: Path, threads: int | None = None) -> list[Fault]:
-    """Read every image below ``folder`` to its end, as mmdet loads it."""
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        problems = list(pool.map(lambda image: _image_problem(folder, image), coco['images']))
-    cases: dict[str, list[str]] = {'missing': [], 'unreadable': [], 'size': []}
-    for kind, case in filter(None, problems):
-        cases[kind].append(case)
-    found = [
-        Fault(
-            'images that are not there',
-            cases['missing'],
-            f'files are looked for below {folder}; put them there, or name their folder',
-        ),
-        Fault('images that cannot be read', cases['unreadable'], 'fetch or export them again'),
-        Fault(
-            'images of another size than the annotations say',
-            cases['size'],
-            'annotations must be made for these very files; a photograph that its EXIF data turn '
-            'is loaded turned',
-        ),
-    ]
-    return [fault for fault in found if fault.cases]
-
-
-def _image_problem(folder: Path, image: dict[str, Any]) -> tuple[str, str] | None:
-    path = folder / image['file_name']
-    if not path.is_file():
-        return 'missing', image['file_name']
-    data = path.read_bytes()
-    try:
-        with Image.open(BytesIO(data)) as picture:
-            picture.load()  # unlike OpenCV, Pillow tells when a file ends too early
-        pixels = mmcv.imfrombytes(data)
-    except UnidentifiedImageError:
-        return 'unreadable', f'{image["file_name"]}: no image, {len(data)} bytes'
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's, for a damaged one
-        return 'unreadable', f'{image["file_name"]}: {error}'
-    if pixels is None:
-        return 'unreadable', f'{image["file_name"]}: OpenCV cannot decode it'
-    height, width = pixels.shape[:2]
-    stated = image['width'], image['height']
-    if (width, height) != stated:
-        case = f'{image["file_name"]}: {width} x {height}, stated {stated[0]} x {stated[1]}'
-        return 'size', case
-    return None

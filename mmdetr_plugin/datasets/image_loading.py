@@ -2,27 +2,95 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
+import mmcv
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import get
 
 from ..registry import TRANSFORMS
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is turned."""
+
+PNG = b'\x89PNG\r\n\x1a\n'
+TIFF = (b'II*\x00', b'MM\x00*')
+WHITE = 65535 / 255
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's `LoadImageFromFile` with an error that names the file, which OpenCV's errors do not.
+    """mmcv's `LoadImageFromFile`, which also checks what it loads.
+
+    Images of 16 bits, of which OpenCV keeps the upper 8, are loaded as float32 with 65535 as 255. An
+    error names the file, which OpenCV's errors do not. The size must be the stated one.
+
+    Args:
+        check_size: whether the size must be ``width`` and ``height`` of the annotations, if stated.
+        kwargs: of `LoadImageFromFile`.
 
     Raises:
-        ValueError: the file is missing or is not an image; the message says how to list all such
-            files.
+        ValueError: the file is missing, is not an image, or has another size than the annotations
+            say; the message says how to list all such files.
     """
+
+    def __init__(self, check_size: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.check_size = check_size
 
     def transform(self, results: dict) -> dict | None:
         try:
-            return super().transform(results)
+            loaded = self._load_deep(results) or super().transform(results)
         except (OSError, AssertionError, cv2.error) as error:
             raise ValueError(
                 f'{results["img_path"]} must be an image, got {type(error).__name__}: '
                 f'{str(error).strip()}; replace the file, or remove it from the annotations; '
                 'tools/check_dataset.py CONFIG lists all images that cannot be read'
             ) from error
+        if loaded is not None and self.check_size:
+            _check_size(loaded)
+        return loaded
+
+    def _load_deep(self, results: dict) -> dict | None:
+        """An image of 16 bits; None for others."""
+        path = str(results['img_path'])
+        if self.color_type != 'color' or not path.lower().endswith(('.png', '.tif', '.tiff')):
+            return None
+        pixels = load_deep(get(path, self.backend_args))
+        if pixels is None:
+            return None
+        shape = pixels.shape[:2]
+        return {**results, 'img': pixels, 'img_shape': shape, 'ori_shape': shape}
+
+
+def load_deep(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) float32 in 0..255, BGR, of a PNG or TIFF of 16 bits; None for other files."""
+    png = data.startswith(PNG) and data[24:25] == b'\x10'  # the bit depth
+    if not (png or data.startswith(TIFF)):
+        return None
+    pixels = mmcv.imfrombytes(data, flag='unchanged')
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    if pixels.ndim == 2 or pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    return pixels[..., :3].astype(np.float32) / np.float32(WHITE)
+
+
+def _check_size(results: dict) -> None:
+    stated: tuple[Any, Any] = results.get('width'), results.get('height')
+    height, width = results['img_shape'][:2]
+    if None in stated or stated == (width, height) or any(side < 1 for side in stated):
+        return
+    advice = 'correct the annotations'
+    if stated == (height, width):
+        advice = (
+            'if EXIF turns the picture and the boxes belong to the pixels as stored, load it with '
+            "color_type='color_ignore_orientation'; if not, exchange the two numbers"
+        )
+    raise ValueError(
+        f'{results["img_path"]} must have the size that the annotations state, {stated[0]} x '
+        f'{stated[1]}, got {width} x {height}: its boxes would be wrong; {advice}; '
+        'tools/check_dataset.py CONFIG lists all such images'
+    )

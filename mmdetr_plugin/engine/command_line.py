@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from mmengine.runner import Runner
 from ..checkpoints.files import read_checkpoint
 from ..checkpoints.resume import check_resumable, latest_checkpoint
 from ..datasets.agreement import check_agreement
+from ..datasets.annotations import files_kept
 from ..datasets.completion import complete
 from ..datasets.presence import check_presence
+from ..datasets.validation import validate
 from .hooks.effective_batch import accumulated_steps, images_per_process, scaled_rate
-from .optim_wrapper import BFloat16OptimWrapper
+from .optim_wrapper import BFloat16OptimWrapper, FiniteAmpOptimWrapper
 from .project import project_root
 
 PRECISIONS = ('fp16', 'bf16')
@@ -126,8 +130,10 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
     try:
         check_presence(cfg, splits)
         _check_weights(cfg)
-        complete(cfg)
-        check_agreement(cfg, splits)
+        with files_kept():
+            complete(cfg)
+            check_agreement(cfg, splits)
+            validate(cfg, splits)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -153,11 +159,23 @@ def _connect_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
 
 
-def disconnect_processes() -> None:
-    """Close the connection of all processes; if it is open at exit, its threads abort the run."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+def end_processes() -> None:
+    """Close the connection of all processes; where it is gloo's, this process ends here.
+
+    Threads of a closed gloo connection live on under a distributed model. One that asks for the
+    interpreter's lock while the interpreter is taken down aborts the process ("terminate called
+    without an active exception"), so what is to be done at exit is done and nothing is taken down.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    gloo = torch.distributed.get_backend() == 'gloo'
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    if gloo:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) -> None:
@@ -168,7 +186,11 @@ def set_precision(parser: argparse.ArgumentParser, cfg: Config, precision: str) 
     if precision == 'fp16' and not gpu:
         parser.error('--amp fp16 needs a GPU, none is available; use --amp bf16')
     if precision == 'fp16':
-        kind = {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic', 'dtype': 'float16'}
+        kind = {
+            'type': f'mmdetr_plugin.{FiniteAmpOptimWrapper.__name__}',
+            'loss_scale': 'dynamic',
+            'dtype': 'float16',
+        }
     else:
         kind = {'type': f'mmdetr_plugin.{BFloat16OptimWrapper.__name__}'}
     cfg.optim_wrapper.merge(kind)

@@ -1,6 +1,7 @@
-"""Metrics for panoptic models."""
+"""Metrics."""
 
+from .coco import CheckedCocoMetric
 from .panoptic import PanopticMetric
 from .things import ThingMetric
 
-__all__ = ['PanopticMetric', 'ThingMetric']
+__all__ = ['CheckedCocoMetric', 'PanopticMetric', 'ThingMetric']

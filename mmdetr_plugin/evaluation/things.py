@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmdet.evaluation import CocoMetric
 
 from ..registry import METRICS
+from .coco import CheckedCocoMetric
 
 
 @METRICS.register_module()
-class ThingMetric(CocoMetric):
+class ThingMetric(CheckedCocoMetric):
     """mmdet's CocoMetric for an annotation file that lacks some of the model's classes.
 
     Panoptic models are scored on COCO's instances, which are things only. Predictions of other

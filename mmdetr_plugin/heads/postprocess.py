@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from mmcv.ops import batched_nms
 from mmdet.structures import SampleList
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
@@ -23,13 +24,47 @@ class Detections(NamedTuple):
     """(B, M)."""
     queries: Tensor
     """(B, M), the query of each detection."""
+    counts: tuple[int, ...] | None = None
+    """Detections of each image, where their numbers differ and the rest is padding; None = M."""
 
 
 class PostProcess(nn.Module):
-    """Detections from the last layer's predictions."""
+    """Detections from the last layer's predictions.
+
+    Args:
+        score_thr: detections with lower scores are left out.
+        nms: ``dict(type='nms', iou_threshold=...)`` of mmcv's ``batched_nms``: of overlapping
+            detections of a class the best stays; None = all stay, as these models need no suppression.
+    """
+
+    def __init__(self, score_thr: float = 0.0, nms: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if not isinstance(score_thr, (int, float)) or not 0 <= score_thr <= 1:
+            raise ValueError(
+                f'postprocess.score_thr must be a number from 0 to 1, got {score_thr!r}; change it'
+            )
+        if nms is not None and not (isinstance(nms, Mapping) and 'iou_threshold' in nms):
+            raise ValueError(
+                "postprocess.nms must be a dict such as dict(type='nms', iou_threshold=0.7), got "
+                f'{nms!r}; change it, or leave it out'
+            )
+        self.score_thr, self.nms = score_thr, None if nms is None else dict(nms)
+
+    def select(self, instances: InstanceData) -> InstanceData:
+        """The detections of an image that ``score_thr`` and ``nms`` leave."""
+        if self.score_thr > 0:
+            instances = instances[instances.scores >= self.score_thr]
+        if self.nms is not None and len(instances):
+            boxes, scores, labels = instances.bboxes, instances.scores, instances.labels
+            _, kept = batched_nms(boxes.float(), scores.float(), labels, dict(self.nms))
+            instances = instances[kept]
+        return instances
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
-        """Detections of logits (B, N, K) and boxes (B, N, 4)."""
+        """Detections of logits (B, N, K) and boxes (B, N, 4).
+
+        Heads may predict a box for each class: these are (B, N, K, 4).
+        """
         raise TypeError(f'{type(self).__name__} must define forward(logits, boxes)')
 
     def panoptic(
@@ -52,10 +87,17 @@ class SoftmaxArgmax(PostProcess):
 
     Args:
         max_per_img: keep this many detections, sorted by score; None = all, unsorted (DETR).
+        score_thr, nms: of :class:`PostProcess`.
     """
 
-    def __init__(self, max_per_img: int | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        max_per_img: int | None = None,
+        score_thr: float = 0.0,
+        nms: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(score_thr, nms)
+        check_number_of_detections(max_per_img, optional=True)
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
@@ -70,10 +112,21 @@ class SoftmaxArgmax(PostProcess):
 
 @MODELS.register_module()
 class SigmoidTopK(PostProcess):
-    """The best ``max_per_img`` (query, class) pairs, or all pairs where there are fewer."""
+    """The best ``max_per_img`` (query, class) pairs, or all pairs where there are fewer.
 
-    def __init__(self, max_per_img: int = 100) -> None:
-        super().__init__()
+    Args:
+        max_per_img: number of detections of an image.
+        score_thr, nms: of :class:`PostProcess`.
+    """
+
+    def __init__(
+        self,
+        max_per_img: int = 100,
+        score_thr: float = 0.0,
+        nms: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(score_thr, nms)
+        check_number_of_detections(max_per_img)
         self.max_per_img = max_per_img
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
@@ -84,21 +137,48 @@ class SigmoidTopK(PostProcess):
         return Detections(scores, index % width, index.div(width, rounding_mode='floor'))
 
 
+def check_number_of_detections(number: object, optional: bool = False) -> None:
+    """Raise ValueError unless it is a positive integer, or None if ``optional``."""
+    if not (optional and number is None) and (type(number) is not int or number < 1):
+        raise ValueError(
+            f'postprocess.max_per_img must be a positive integer, got {number!r}; change it'
+        )
+
+
 def to_instances(
     boxes: Tensor, found: Detections, samples: SampleList, rescale: bool
 ) -> list[InstanceData]:
-    """mmdet's instances, boxes xyxy in pixels, of boxes (B, N, 4) of the queries.
+    """mmdet's instances, boxes xyxy in pixels, of boxes (B, N, 4) or (B, N, K, 4) of the queries.
 
     Args:
         rescale: in pixels of the original images, else of the network's input.
+
+    Raises:
+        FloatingPointError: predictions of an image are not finite.
     """
-    index = found.queries[..., None].expand(-1, -1, 4)
-    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index))
+    _check_finite(boxes, found, samples)
+    index = found.queries
+    if boxes.dim() == 4:
+        index = index * boxes.shape[2] + found.labels
+        boxes = boxes.flatten(1, 2)
+    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index[..., None].expand(-1, -1, 4)))
     instances = []
     for i, sample in enumerate(samples):
         height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
         pixels = boxes_xyxy[i] * boxes_xyxy.new_tensor((width, height, width, height))
-        instances.append(
-            InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
-        )
+        made = InstanceData(bboxes=pixels, scores=found.scores[i], labels=found.labels[i])
+        instances.append(made if found.counts is None else made[: found.counts[i]])
     return instances
+
+
+def _check_finite(boxes: Tensor, found: Detections, samples: SampleList) -> None:
+    finite = boxes.isfinite().flatten(1).all(1) & found.scores.isfinite().all(1)
+    if bool(finite.all()):
+        return
+    wrong = [sample for sample, good in zip(samples, finite.tolist(), strict=True) if not good]
+    names = [str(sample.get('img_path', sample.get('img_id'))) for sample in wrong[:3]]
+    raise FloatingPointError(
+        f'predictions must be finite, got NaN or infinity in {len(wrong)} images, such as '
+        f'{", ".join(names)}; look for NaN in the weights and in these images, and evaluate without '
+        'fp16'
+    )

@@ -1,5 +1,7 @@
 """Necks."""
 
 from .encoder_neck import EncoderNeck
+from .normed_fpn import NormedFPN
+from .projector import MultiScaleProjector
 
-__all__ = ['EncoderNeck']
+__all__ = ['EncoderNeck', 'MultiScaleProjector', 'NormedFPN']

@@ -6,15 +6,20 @@ from .boxes import LearnedBoxes
 from .branches import GroupQueries, HybridQueries
 from .denoising import DenoisingQueries
 from .dense import DenseQueries
+from .features import FeaturesOfInterest
 from .learned import LearnedQueries, LinearReference
+from .patches import PatchQueries
 from .proposals import EncoderProposals
 from .references import FixedReference, LearnedReference, MLPReference
+from .regions import RegionProposals
+from .rpn import SeparateRPNHead
 
 __all__ = [
     'AnchorQueries',
     'DenoisingQueries',
     'DenseQueries',
     'EncoderProposals',
+    'FeaturesOfInterest',
     'FixedReference',
     'GroupQueries',
     'HybridQueries',
@@ -23,5 +28,8 @@ __all__ = [
     'LearnedReference',
     'LinearReference',
     'MLPReference',
+    'PatchQueries',
     'QuerySource',
+    'RegionProposals',
+    'SeparateRPNHead',
 ]

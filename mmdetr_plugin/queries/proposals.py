@@ -13,7 +13,16 @@ from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code
 from ..ops.nms import distinct
 from ..registry import MODELS
-from ..structures import LogitReference, Memory, Prediction, Proposals, Reference, State, Targets
+from ..structures import (
+    LogitReference,
+    Memory,
+    Prediction,
+    Proposals,
+    Reference,
+    RelativeReference,
+    State,
+    Targets,
+)
 from .base import Made, QuerySource, expand
 
 SCORES = ('objectness', 'best_class')
@@ -40,6 +49,9 @@ class EncoderProposals(QuerySource):
             selected (DDQ, section 3.2); None = overlaps do not matter. Where fewer than
             ``num_queries`` remain, the last queries have content 0, logits 0 and the middle of the
             image as reference.
+        relative: anchors are boxes that the head moves in units of their own size (LW-DETR, section
+            3.3). Tokens without a usable anchor then have a box of size 0, and are selected last.
+        learned_shift: move the reference of each query by a learned amount, by its rank (LW-DETR).
     """
 
     def __init__(
@@ -53,6 +65,8 @@ class EncoderProposals(QuerySource):
         selected_only: bool = False,
         group: int = 0,
         iou_threshold: float | None = None,
+        relative: bool = False,
+        learned_shift: bool = False,
     ) -> None:
         super().__init__()
         for name, value, known in (('score', score, SCORES), ('content', content, CONTENTS)):
@@ -71,6 +85,10 @@ class EncoderProposals(QuerySource):
         self.selected_only = selected_only
         self.group = group
         self.iou_threshold = iou_threshold
+        self.relative = relative
+        self.shift = nn.Embedding(num_queries, 4) if learned_shift else None
+        if self.shift is not None:
+            nn.init.zeros_(self.shift.weight)
         self.output = nn.Linear(embed_dims, embed_dims)
         self.output_norm = nn.LayerNorm(embed_dims)
         nn.init.xavier_uniform_(self.output.weight)
@@ -103,7 +121,10 @@ class EncoderProposals(QuerySource):
             with torch.no_grad():
                 boxes = cxcywh_to_xyxy(head.propose_boxes(tokens, anchors, group).unit())
             kept = distinct(boxes, self._scores(logits).sigmoid(), iou_threshold)[..., None]
-        index = self.best(logits if kept is None else logits.masked_fill(~kept, -math.inf), number)
+        ranked = logits if kept is None else logits.masked_fill(~kept, -math.inf)
+        index = self.best(
+            ranked.masked_fill(~valid, -math.inf) if self.relative else ranked, number
+        )
 
         def pick(values: Tensor) -> Tensor:
             return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
@@ -111,7 +132,7 @@ class EncoderProposals(QuerySource):
         def only_kept(values: Tensor) -> Tensor:
             return values if kept is None else values.masked_fill(~pick(kept), 0.0)
 
-        def boxes_of(tokens: Tensor, anchors: LogitReference) -> Reference:
+        def boxes_of(tokens: Tensor, anchors: Reference) -> Reference:
             return head.propose_boxes(tokens, anchors, group).map(only_kept)
 
         def propose() -> Proposals:
@@ -133,8 +154,10 @@ class EncoderProposals(QuerySource):
             return self.place(ref, content, memory), propose
         return self._queries(ref, memory), propose
 
-    def anchors(self, memory: Memory) -> tuple[LogitReference, Tensor]:
-        """The anchor of each of the S tokens, infinite if unusable, and which are usable (B, S, 1).
+    def anchors(self, memory: Memory) -> tuple[Reference, Tensor]:
+        """The anchor of each of the S tokens, and which are usable (B, S, 1).
+
+        Unusable anchors are infinite as logits, and 0 if ``relative``.
 
         A token is usable if it is not padding and all coordinates of its anchor are in 0.01..0.99.
         """
@@ -148,14 +171,19 @@ class EncoderProposals(QuerySource):
         boxes = torch.cat((centres, sizes.expand_as(centres)), -1)
         valid = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
         valid = valid & ~memory.mask[..., None]
+        if self.relative:
+            return RelativeReference(boxes.masked_fill(~valid, 0.0)), valid
         logits = (boxes / (1 - boxes)).log()
         return LogitReference(logits.masked_fill(~valid, float('inf'))), valid
 
     def _queries(self, ref: Reference, memory: Memory) -> State:
+        number = ref.values.shape[1]
+        if self.shift is not None:
+            ref = ref.moved(self.shift.weight[:number].expand_as(ref.values))
         if self.content is None:
             pos, content = self._from_boxes(ref)
             return State(content, pos, ref)
-        return self.place(ref, expand(self.content.weight[: ref.values.shape[1]], memory), memory)
+        return self.place(ref, expand(self.content.weight[:number], memory), memory)
 
     def place(self, ref: Reference, content: Tensor, memory: Memory) -> State:
         return State(content, self._from_boxes(ref)[0] if self.position_from_box else None, ref)
@@ -175,5 +203,6 @@ class EncoderProposals(QuerySource):
         return logits[..., 0] if self.score == 'objectness' else logits.amax(-1)
 
     def rows(self) -> dict[str, Rows]:
-        learned = isinstance(self.content, nn.Embedding)
-        return {'content.': Rows(QUERIES)} if learned else {}
+        parts = {'content.': self.content, 'shift.': self.shift}
+        learned = [name for name, part in parts.items() if isinstance(part, nn.Embedding)]
+        return dict.fromkeys(learned, Rows(QUERIES))

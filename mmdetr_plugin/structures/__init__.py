@@ -10,12 +10,13 @@ other frame: ``boxes_xyxy``, ``pixel_boxes``, ``box_logits``.
 
 from .memory import Memory, Size, map_size
 from .outputs import DenseMasks, Masks, Outputs, Prediction, Proposals
-from .reference import LogitReference, Reference, RelativeReference, UnitReference
+from .reference import CellReference, LogitReference, Reference, RelativeReference, UnitReference
 from .state import Branch, Pairs, State
 from .targets import Targets
 
 __all__ = [
     'Branch',
+    'CellReference',
     'DenseMasks',
     'LogitReference',
     'Masks',

@@ -32,6 +32,8 @@ class Memory:
         valid_ratios: (B, L, 2), share of a level's (width, height) that is not padding.
         image_wh: (B, 2), width and height of the images without padding, pixels.
         padded: False if it is known on the host that no token is padding.
+        patches: (B, P, 3, h, w), pictures that came with the images and show what to look for, or None;
+            only sources of queries read them.
         axis_pos: per level the 1-D codes ``((B, W, C), (B, H, C))`` of columns and rows, if the
             position encoding makes them (row-column attention reads them).
     """
@@ -44,6 +46,7 @@ class Memory:
     image_wh: Tensor
     padded: bool = True
     axis_pos: tuple[tuple[Tensor, Tensor], ...] | None = None
+    patches: Tensor | None = None
 
     @property
     def key_mask(self) -> Tensor | None:

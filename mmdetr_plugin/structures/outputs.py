@@ -34,6 +34,11 @@ class Prediction:
     name: str = ''
     kept: Tensor | None = None
 
+    @property
+    def detected_boxes(self) -> Tensor:
+        """(B, N, 4), or (B, N, K, 4) where each class has a box of its own."""
+        return self.extra.get('class_boxes', self.boxes)
+
     def ranked(self) -> Tensor:
         """The logits, those of queries that are not kept below all others."""
         if self.kept is None:
@@ -46,18 +51,21 @@ class Proposals:
     """Proposals of the encoder.
 
     Attributes:
-        prediction: for every token, or for the selected ones.
+        prediction: for every token, or for the selected ones; None where the source trains what it
+            proposes by ``losses`` of its own.
         class_agnostic: whether class column 0 means "an object" and the other columns are unused.
         groups: number of equal parts that are matched separately.
         branch: the run of queries that the proposals are for; None = the detecting one.
         others: further proposals, for other runs of queries.
+        losses: weighted losses that the source has computed, by name.
     """
 
-    prediction: Prediction
+    prediction: Prediction | None = None
     class_agnostic: bool = False
     groups: int = 1
     branch: Branch | None = None
     others: tuple[Proposals, ...] = ()
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Masks:
@@ -117,8 +125,8 @@ class Outputs:
             'pred_logits': torch.stack([p.logits[:, rows] for p in self.layers]),
             'pred_boxes': torch.stack([p.boxes[:, rows] for p in self.layers]),
         }
-        if self.proposals is not None:
-            made = self.proposals.prediction
+        made = None if self.proposals is None else self.proposals.prediction
+        if made is not None and self.proposals is not None:
             number = made.logits.shape[1] // self.proposals.groups
             tensors['enc_logits'] = made.logits[:, :number]
             tensors['enc_boxes'] = made.boxes[:, :number]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ops.boxes import xyxy_to_cxcywh
 from ..ops.coordinates import clamp_logit, inverse_sigmoid
 from ..ops.precision import full_precision
 
@@ -78,6 +79,20 @@ class UnitReference(Reference):
     def moved(self, delta: Tensor, eps: float | None = None) -> LogitReference:
         logits = inverse_sigmoid(self.values, 1e-5 if eps is None else eps)
         return LogitReference(logits).moved(delta)
+
+
+@dataclass(frozen=True)
+class CellReference(Reference):
+    """Cells of feature maps in 0..1, moved by the distances from their centre to the left, top, right
+    and bottom side of a box, in units of the cell (TSP-FCOS; FCOS)."""
+
+    def unit(self) -> Tensor:
+        return full_precision(self.values)
+
+    def moved(self, delta: Tensor, eps: float | None = None) -> RelativeReference:
+        centre, size = self.values[..., :2], self.values[..., 2:]
+        corners = (centre - delta[..., :2] * size, centre + delta[..., 2:] * size)
+        return RelativeReference(xyxy_to_cxcywh(torch.cat(corners, -1)))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class Branch:
         targets: objects that it is trained with; None = those of the batch.
         pairs: its pairs of queries and objects, where they are known; None = matching finds them.
         groups: number of equal parts that are matched separately, each with every object.
+        candidates: (B, size), the number of the only object that each query may be matched with, -1 =
+            none; None = any query may be matched with any object.
         trained: (B, size), False for queries without losses; None = all queries have losses.
         normalizer: what its losses are divided by. ``objects``: the objects of the branch, copies
             included, averaged over processes and at least 1. ``detection``: the number for the
@@ -53,6 +55,7 @@ class Branch:
     targets: Targets | None = None
     pairs: Pairs | None = None
     groups: int = 1
+    candidates: Tensor | None = None
     trained: Tensor | None = None
     normalizer: str = 'objects'
     copies: int = 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,8 @@ class Targets:
 
     ``masks`` holds the ``gt_instances.masks`` of each image, or None; ``canvas`` is the (height,
     width) of the padded batch. Only the mask losses read them. ``copies`` says how
-    often each object stands in the list of its image; () = once.
+    often each object stands in the list of its image; () = once. ``values`` are further tensors (n_b,
+    ...) of the objects, by the names under which losses ask for them.
     """
 
     labels: tuple[Tensor, ...]
@@ -37,6 +38,7 @@ class Targets:
     masks: tuple[Any, ...] = ()
     canvas: tuple[int, int] = (0, 0)
     copies: tuple[int, ...] = ()
+    values: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = [len(self.labels), len(self.boxes), len(self.image_names)]
@@ -86,6 +88,34 @@ class Targets:
     def padded_boxes(self) -> Tensor:
         """(B, T, 4); a padding box lies inside the image and has an area."""
         return pad_sequence(list(self.boxes), batch_first=True, padding_value=0.5)
+
+    def padded_values(self, name: str) -> Tensor:
+        """(B, T, ...): a value of all objects, 0 for padding.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        if name not in self.values:
+            raise ValueError(
+                f'a loss reads the value {name!r} of the objects, got {sorted(self.values)}; choose '
+                'queries that make it, or remove the loss'
+            )
+        return pad_sequence(list(self.values[name]), batch_first=True)
+
+    def with_values(self, **values: Tensor) -> Targets:
+        """The objects with further ``values`` (B, T, ...).
+
+        Raises:
+            ValueError: an image does not have T objects.
+        """
+        for name, value in values.items():
+            if any(count != value.shape[1] for count in self.counts):
+                raise ValueError(
+                    f'each image must have an object for each {name}, got {list(self.counts)} '
+                    f'objects and {value.shape[1]} values; check the pipeline of the data'
+                )
+        split = {name: tuple(value.unbind()) for name, value in values.items()}
+        return replace(self, values={**self.values, **split})
 
     @cached_property
     def is_present(self) -> Tensor:
@@ -143,6 +173,10 @@ class Targets:
             boxes=tuple(boxes.repeat(n, 1) for boxes, n in zip(self.boxes, copies)),
             masks=(),
             copies=copies,
+            values={
+                name: tuple(v.repeat(n, *(1,) * (v.dim() - 1)) for v, n in zip(value, copies))
+                for name, value in self.values.items()
+            },
         )
 
     def tile(self, groups: int) -> Targets:
@@ -153,7 +187,11 @@ class Targets:
             name: tuple(value for value in getattr(self, name) for _ in range(groups))
             for name in ('labels', 'boxes', 'image_names', 'masks', 'copies')
         }
-        return replace(self, **copies)
+        values = {
+            name: tuple(one for one in value for _ in range(groups))
+            for name, value in self.values.items()
+        }
+        return replace(self, **copies, values=values)
 
 
 def _canvas(data_samples: SampleList) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from .parity import (
     segment_arrays,
 )
 
+INPUTS = ('dn/', 'updetr/')
+"""What the names of given random numbers begin with."""
 DETECTIONS = ('scores', 'labels', 'boxes')
 MASK_SHARE, PANOPTIC_SHARE = 1e-3, 5e-3  # of the pixels
 
@@ -62,7 +64,12 @@ def _check(case: Case) -> tuple[list[Row], list[str]]:
     expected = case.spec['num_parameters_trainable']
     rows = [Row('num_parameters_trainable', abs(trainable - expected), 0)]
     batch, samples = case.batch()
-    dn = {n.removeprefix('dn/'): v for n, v in case.golden.items() if n.startswith('dn/')}
+    dn = {
+        n.removeprefix(kind): v
+        for kind in INPUTS
+        for n, v in case.golden.items()
+        if n.startswith(kind)
+    }
     if case.spec['mode'] == 'loss':
         with given_noise(model, dn) if dn else nullcontext():
             run = run_model(model, batch, samples, loss=True)
@@ -76,7 +83,7 @@ def _check(case: Case) -> tuple[list[Row], list[str]]:
         rows += detection_rows(case, ours)
         rows += panoptic_rows(case, ours)
     panoptic = (n for n in case.golden if n in ours and n.startswith('panoptic_'))
-    inputs = (n for n in case.golden if n.startswith('dn/'))
+    inputs = (n for n in case.golden if n.startswith(INPUTS) and n not in ours)
     done = {*DETECTIONS, 'det_index', *panoptic, *inputs}
     names = [n for n in case.golden if n in ours and n not in done]
     rows += [compare(case, n, ours[n]) for n in names]

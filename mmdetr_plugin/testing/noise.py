@@ -13,8 +13,9 @@ import torch
 from mmdet.structures import SampleList
 from torch import nn
 
-from ..queries import DenoisingQueries
+from ..queries import DenoisingQueries, PatchQueries
 from ..queries.noise import NoiseDraws, NoiseLayout
+from ..queries.patches import PatchDraws
 
 
 @contextmanager
@@ -27,10 +28,51 @@ def given_noise(model: nn.Module, dn: Mapping[str, np.ndarray]) -> Iterator[None
             ``batch_index`` and ``query_index``); RT-DETR and D-FINE draw arrays (B, N) and (B, N, 4)
             (``label_uniform``, ``new_label``, ``box_sign``, ``box_uniform``).
 
+            For UP-DETR's pre-training, the arrays whose names begin with ``updetr/``, see
+            :func:`given_patches`.
+
     Raises:
         ValueError: the model has no denoising queries, or the numbers are not of this batch.
     """
+    if 'patches_coarse' in dn:
+        with given_patches(model, dn):
+            yield
+        return
     with _drawing(model, lambda source: _Given(dn, source.label_noise)):
+        yield
+
+
+ENLARGED = 8
+"""How many times a given patch is repeated along its height and width."""
+
+
+@contextmanager
+def given_patches(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """While active, the patch queries of ``model`` have given patches and random numbers.
+
+    Args:
+        arrays: ``patches_coarse`` (B, P, 3, h, w), ``rand`` (N, B) and, where queries are shuffled, a
+            permutation (N,) under any name.
+
+    Raises:
+        ValueError: the model has no patch queries.
+    """
+    source = next((m for m in model.modules() if isinstance(m, PatchQueries)), None)
+    if source is None:
+        raise ValueError(
+            'given patches need a model with PatchQueries, got one without; use the config of the case'
+        )
+    patches = torch.from_numpy(arrays['patches_coarse'])
+    patches = patches.repeat_interleave(ENLARGED, -2).repeat_interleave(ENLARGED, -1)
+    uniform = torch.from_numpy(arrays['rand']).T
+    number = uniform.shape[1]
+    orders = [x for x in arrays.values() if x.dtype.kind in 'iu' and x.shape == (number,)]
+    order = torch.from_numpy(orders[0]).long() if orders else torch.arange(number)
+    draws = PatchDraws(uniform, order)
+    with (
+        mock.patch.object(source, 'patches', lambda memory: patches.to(memory.tokens)),
+        mock.patch.object(source, 'draw', lambda batch, device: draws),
+    ):
         yield
 
 

@@ -167,6 +167,7 @@ def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
     arch = scaled(ARCHS[backbone.arch], backbone.get('width', 1.0))
     widths = [arch.stem_channels[1], *(stage.out_channels for stage in arch.stages)]
     blocks = [stage.num_blocks for stage in arch.stages]
+    stages: dict[str, Any] = {'out_features': [f'stage{i + 1}' for i in backbone.out_indices]}
     config = transformers.HGNetV2Config(
         embedding_size=widths[0],
         hidden_sizes=widths[1:],
@@ -178,7 +179,7 @@ def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
         stage_num_blocks=blocks,
         stage_numb_of_layers=[arch.num_layers] * len(blocks),
         use_learnable_affine_block=backbone.affine,
-        out_features=[f'stage{i + 1}' for i in backbone.out_indices],
+        **stages,
     )
     return {
         'backbone_config': config,

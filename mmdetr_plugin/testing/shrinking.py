@@ -17,6 +17,16 @@ SWIN = {
 }
 """Entries to replace in a SwinTransformer, whatever the size."""
 
+VIT: dict[str, Any] = {
+    'embed_dims': 48,
+    'num_heads': 4,
+    'patch_size': 16,
+    'windows': 2,
+    'grid_size': 6,
+    'init_cfg': None,
+}
+"""Entries to replace in a WindowedViT, whatever the size."""
+
 
 HGNET = {'arch': 'B0', 'init_cfg': None}
 """Entries to replace in an HGNetV2; its width shrinks as that of a ResNet."""
@@ -28,8 +38,8 @@ class ModelSize:
 
     Attributes:
         depths: largest number of layers of the encoder and of the decoder.
-        backbone: entries to replace in a ResNet, which becomes a ResNet-18 or 34; other backbones become
-            as thin.
+        backbone: entries to replace in a ResNet, which becomes a ResNet-18 or 34; other backbones
+            become as thin.
         everywhere: entries to replace wherever their key stands in the config.
         model: entries of the model itself to replace.
     """
@@ -49,6 +59,8 @@ TINY = ModelSize(
         'num_queries': 12,
         'num_many': 24,
         'num_groups': 8,
+        'num_patches': 3,
+        'out_channels': 64,
     },
     model={'embed_dims': 32, 'dropout': 0.0, 'num_classes': 5},
 )
@@ -59,12 +71,15 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet, HGNetV2 or SwinTransformer; it is not changed.
+        model: ``cfg.model`` of any variant with a ResNet, HGNetV2, SwinTransformer or WindowedViT; it
+            is not changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """
     small: ConfigDict = replace_everywhere(model, size.everywhere)
     small.backbone.update(backbone_entries(small.backbone.type, size.backbone))
+    if small.backbone.type.endswith('WindowedViT'):
+        small.data_preprocessor.pad_size_divisor = VIT['patch_size'] * VIT['windows']
     # A mask head reads the maps before those of the neck too.
     if 'in_channels' in small.neck:
         widths = [small.backbone.base_channels * 2**i for i in small.backbone.out_indices]
@@ -87,6 +102,8 @@ def backbone_entries(kind: str, resnet: Mapping[str, Any]) -> Mapping[str, Any]:
     """What to replace in a backbone of this type, where ``resnet`` is for a ResNet."""
     if kind.endswith('SwinTransformer'):
         return SWIN
+    if kind.endswith('WindowedViT'):
+        return VIT
     if kind.endswith('HGNetV2'):
         return {**HGNET, 'width': resnet.get('base_channels', 64) / 64}
     return resnet

@@ -45,6 +45,7 @@ def small(cfg: Config) -> Config:
             'num_queries': NUM_QUERIES,
             'num_many': 5 * NUM_QUERIES,
             'num_things': 10,
+            'out_channels': 64,
         },
         model={
             'embed_dims': demo.model.embed_dims,
@@ -57,9 +58,11 @@ def small(cfg: Config) -> Config:
     if model.backbone.type == 'HGNetV2':  # it is trained from scratch
         model.backbone.update(frozen_stages=-1, frozen_norms=False)
     reader = model.decoder.layer.cross_attn
-    if reader.get('levels'):  # one for each layer; those that remain are spread as they were
+    if reader and reader.get(
+        'levels'
+    ):  # one for each layer; those that remain are spread as they were
         reader.levels = reader.levels[:: max(len(reader.levels) // DECODER_LAYERS, 1)]
-    if single and reader.get('prior'):
+    if single and reader and reader.get('prior'):
         reader.prior.strides = (SINGLE_STRIDE,)
     demo.model = model
     rates = cfg.get('optim_wrapper', {}).get('paramwise_cfg', {}).get('custom_keys', {})

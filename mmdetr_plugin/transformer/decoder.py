@@ -65,6 +65,11 @@ class Decoder(nn.Module):
         self.adapter = build_slot(MODELS, adapter, 'decoder.adapter', **shared)
         init_transformer_(self)
 
+    @property
+    def reads_memory(self) -> bool:
+        """Whether a layer has cross-attention; without, queries attend to each other alone (TSP)."""
+        return any(getattr(layer, 'cross_attn', None) is not None for layer in self.layers)
+
     def forward(
         self, state: State, memory: Memory, head: Head, aux: bool = True
     ) -> list[Prediction]:

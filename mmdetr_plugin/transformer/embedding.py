@@ -18,6 +18,7 @@ def embed_maps(
     sizes: Sequence[Size],
     canvas: Size,
     cells: int = 0,
+    read: bool = True,
 ) -> Memory:
     """Join the levels into a memory.
 
@@ -27,11 +28,12 @@ def embed_maps(
         canvas: (height, width) of the padded batch.
         cells: pad the coarsest level to a multiple of this number of cells, the next finer one to a
             multiple of twice the number, and so on; 0 = no padding.
+        read: whether layers read the tokens; then these must be as wide as the position codes.
 
     Raises:
-        ValueError: the maps are not as wide as the position codes.
+        ValueError: they are not.
     """
-    if maps[0].shape[1] != position.embed_dims:
+    if read and maps[0].shape[1] != position.embed_dims:
         raise ValueError(
             f'the neck must give embed_dims={position.embed_dims} channels, got {maps[0].shape[1]}; '
             'change neck.out_channels or model.embed_dims'

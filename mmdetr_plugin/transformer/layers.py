@@ -116,7 +116,7 @@ class DecoderLayer(TransformerLayer):
 
     def __init__(
         self,
-        cross_attn: Mapping,
+        cross_attn: Mapping | None,
         self_attn: Mapping | None = {'type': 'SelfAttention'},
         ffn: Mapping | None = DEFAULT_FFN,
         residual: Mapping = DEFAULT_RESIDUAL,

@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--workers', type=int, help='loading processes (default: the config)')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/convergence')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
-    parser.add_argument('--num-train', type=int, default=2000, help='digits images to make')
+    parser.add_argument('--num-train', type=int, default=5000, help='digits images to make')
     parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
     args = parser.parse_args(argv)
     deadline = time.time() + 60 * args.minutes if args.minutes else float('inf')

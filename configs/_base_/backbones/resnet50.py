@@ -1,12 +1,8 @@
 # ResNet-50 as in the official repositories: frozen norms, stem and first stage. The neck projects its
 # last map, or the maps that a config names in `backbone.out_indices`, to `embed_dims` channels.
+_base_ = './imagenet_pixels.py'
+
 model = dict(
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=1),
     backbone=dict(
         type='DilatedResNet',
         depth=50,

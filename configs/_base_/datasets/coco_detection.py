@@ -2,7 +2,7 @@
 _base_ = ['mmdet::_base_/datasets/coco_detection.py', './detr_augmentation.py']
 
 train_pipeline = [
-    dict(type='mmdetr_plugin.LoadImage', backend_args=None),
+    dict(type='LoadImageFromFile', backend_args=None),
     dict(type='LoadAnnotations', with_bbox=True),
     *_base_.augmentation,
     dict(type='PackDetInputs'),

@@ -1,5 +1,5 @@
-# Dense one-to-one augmentation (DEIM, section 3.2): half of the pictures are mosaics of four, and half of
-# the batches mixtures of two.
+# Dense one-to-one augmentation (DEIM, section 3.2): half of the pictures are mosaics of
+# four, and half of the batches mixtures of two.
 _base_ = './coco_real_time.py'
 
 _load, _load_boxes, _colours, _larger, _crop, *_square = _base_.strong_pipeline

@@ -1,4 +1,4 @@
-# Costs of matching for sigmoid classes: `criterion = dict(assigner=dict(match_costs=_base_.focal_costs))`.
+# Matching costs of sigmoid classes: `criterion = dict(assigner=dict(match_costs=_base_.focal_costs))`.
 focal_costs = [
     dict(type='FocalLossCost', weight=2.0, eps=1e-8),
     dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),

@@ -1,8 +1,8 @@
-# Training from scratch on the embedded digits: one cosine over 9 epochs of 250 steps.
+# Training from scratch on the embedded digits: one cosine over 4 epochs of 625 steps.
 _base_ = './adamw.py'
 
-max_epochs = 9
-train_cfg = dict(max_epochs=max_epochs, val_interval=9)
+max_epochs = 4
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = dict(
     optimizer=dict(lr=6e-4),

@@ -120,8 +120,9 @@ def hf_layout(model: DETR) -> str:
     """
     layouts = [x for x in LAYOUTS.values() if x.origin == 'hf' and x.official == model.layout]
     if not layouts:
+        known = sorted({x.official for x in LAYOUTS.values() if x.origin == 'hf' and x.official})
         raise ValueError(
-            "the layout must be 'detr' or 'deformable' for transformers to have the model, got "
+            f'the layout must be one of {known} for transformers to have the model, got '
             f"'{model.layout}'; write the official layout"
         )
     lacking = []

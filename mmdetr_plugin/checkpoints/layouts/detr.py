@@ -39,9 +39,16 @@ register(
     Layout(
         'detr',
         base=OFFICIAL,
+        pretraining=('patch2query.', 'feature_align.'),
+        relearnt=('class_embed.',),
         parts={
             'ChannelMapper': projections,
             'DecoderLayer': {**LAYER, 'cross_attn.': 'multihead_attn.'},
+            'FeatureReconstructionLoss': {'align.': '/feature_align.'},
+            'PatchQueries': {
+                'embedding.': '/query_embed.',
+                'projection.': '/patch2query.',
+            },
             'LearnedBoxes': {
                 'boxes.': '/refpoint_embed.',
                 'content.': '/tgt_embed.',

@@ -15,7 +15,9 @@ A prefix maps to
 * a string: the prefix in the layout;
 * a tuple: several names of one tensor;
 * a list: the tensor is split in the layout, along its first axis, e.g. ``in_proj_weight`` into the
-  matrices of queries, keys and values.
+  matrices of queries, keys and values;
+* a name that ends with ``[i/n]``: part i of the n equal parts that the rows of the tensor ``name`` have
+  in the layout, e.g. for the queries of group i (see :mod:`~mmdetr_plugin.checkpoints.shares`).
 
 Where names depend on the settings of a part, its entry is a function of the part. ``ABSENT`` is the
 entry of parts that no model of the layout has. Parts without an entry have our names.
@@ -57,6 +59,9 @@ class Layout:
         lacks: names of the model's tensors -> those that files may lack; they become zeros.
         short: names in files of tensors without the rows that :class:`Rows` calls ``extra``; these
             become zeros.
+        pretraining: beginnings of names of parts that serve pre-training without labels alone
+            (UP-DETR). A model without these parts skips them in a file.
+        relearnt: beginnings of names that such a model does not take from such a file either.
         from_file: tensors as a file names them -> by the names of the table.
         counters: whether files count the batches that each trained batch norm has seen, as torch does.
         constants: tensors of files, by name, that follow from the model's config: they are not read,
@@ -73,6 +78,8 @@ class Layout:
     wrapper: str = ''
     lacks: Callable[[Collection[str]], set[str]] | None = None
     short: tuple[str, ...] = ()
+    pretraining: tuple[str, ...] = ()
+    relearnt: tuple[str, ...] = ()
     from_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     counters: bool = False
     constants: Callable[[DETR], Mapping[str, Tensor]] | None = None

@@ -5,4 +5,13 @@ from __future__ import annotations
 from .layout import Layout
 from .registry import register
 
-register(Layout('ours', {}, origin='ours', marks=('head.', 'queries.')))
+register(
+    Layout(
+        'ours',
+        {},
+        origin='ours',
+        marks=('head.', 'queries.'),
+        pretraining=('queries.projection.', 'criterion.losses.loss_feature.align.'),
+        relearnt=('head.class_branches.',),
+    )
+)

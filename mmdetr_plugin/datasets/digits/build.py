@@ -37,7 +37,7 @@ _STALE_SECONDS = 3600
 
 def make_digits(
     root: str | os.PathLike[str] = 'data/digits',
-    num_train: int = 2000,
+    num_train: int = 5000,
     num_val: int = 200,
     size: int = 160,
     seed: int = 0,

@@ -4,16 +4,20 @@ from .batch_augment import BatchAugmentHook
 from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
 from .effective_batch import EffectiveBatchHook
+from .nonfinite import NonFiniteHook
 from .parameter_table import ParameterTableHook
 from .restart import RestartFromBestHook
 from .seed import EpochSeedHook
+from .validation_loss import ValidationLossHook
 
 __all__ = [
     'BatchAugmentHook',
     'CheckpointAdapter',
     'EffectiveBatchHook',
     'EpochSeedHook',
+    'NonFiniteHook',
     'ParameterTableHook',
     'RestartFromBestHook',
+    'ValidationLossHook',
     'WholeCheckpointHook',
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
@@ -10,8 +13,19 @@ from ...checkpoints.addresses import register_safe_loader
 from ...checkpoints.class_names import Names, names_beside, stated_names
 from ...checkpoints.loading import weights_for
 from ...checkpoints.plan import INITIAL
+from ...checkpoints.stated_config import differences, stated_config
 from ...detector import DETR
 from ...registry import HOOKS
+
+SHOWN = 8
+TRAINING = ('optimizer.type', 'paramwise_cfg', 'constructor')
+"""Options of the optimizer wrapper on which the groups of parameters depend."""
+
+ELSEWHERE = re.compile(
+    r'num_classes|num_queries|criterion|freeze|with_cp|compile|channels_last|init_cfg|frozen_stages|'
+    r'dropout|drop_path|layout|test_cfg|train_cfg|postprocess|_scope_|branches|denoising'
+)
+"""Options that may differ or that other messages cover."""
 
 
 @HOOKS.register_module()
@@ -35,6 +49,12 @@ class CheckpointAdapter(Hook):
         Raises:
             ValueError: the checkpoint belongs to another model, or it is evaluated and lacks weights.
         """
+        # MMEngine would run the text of the config, which is Python, when a run is resumed.
+        meta = checkpoint.get('meta')
+        text = None
+        if isinstance(meta, dict):
+            text = meta.pop('config', None) or meta.get('cfg')
+        _compare_configs(runner, stated_config(text))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner._resume or not isinstance(model, DETR):
             return
@@ -51,6 +71,39 @@ class CheckpointAdapter(Hook):
             )
         runner.logger.info(f'What is loaded from {file or "the checkpoint"}:\n{plan.table()}')
         checkpoint['state_dict'] = state
+
+
+def _compare_configs(runner: Runner, theirs: Mapping) -> None:
+    """Report options that differ from those of the run that wrote the checkpoint.
+
+    Raises:
+        ValueError: a run is resumed with another optimizer or other frozen parts.
+    """
+    if runner._resume:
+        chosen = (('optim_wrapper', TRAINING), ('model', ('freeze',)))
+        changed = [
+            line
+            for key, names in chosen
+            for line in differences(theirs.get(key), runner.cfg.get(key), key)
+            if any(f'.{name}' in line.partition(':')[0] for name in names)
+        ]
+        if theirs and changed:
+            raise ValueError(
+                'a run must be resumed with the optimizer and the frozen parts that it began with, but '
+                f'{"; ".join(changed[:SHOWN])}; restore them, or start from the weights: load_from '
+                'without --resume'
+            )
+    lines = [
+        line
+        for line in differences(theirs.get('model'), runner.cfg.get('model'), 'model')
+        if not ELSEWHERE.search(line.partition(':')[0])
+    ]
+    if theirs.get('model') and lines:
+        runner.logger.warning(
+            'Options of the model differ from those that the checkpoint was trained with, also such '
+            f'that no weight shows: {"; ".join(lines[:SHOWN])}'
+            + (f'; and {len(lines) - SHOWN} more' if len(lines) > SHOWN else '')
+        )
 
 
 def data_names(runner: Runner) -> Names | None:

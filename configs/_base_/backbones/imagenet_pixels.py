@@ -1,0 +1,8 @@
+# Pixels as ImageNet's models want them: RGB, less the mean and divided by the deviation.
+model = dict(
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=1))

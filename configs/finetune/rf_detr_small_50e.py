@@ -1,0 +1,4 @@
+# RF-DETR-small on data of one's own, 50 epochs from published weights (docs/finetune.md).
+_base_ = ['../_base_/models/rf_detr.py', '../_base_/finetune_square_50e.py']
+
+model = dict(num_classes=None)  # as many as the annotations have

@@ -1,0 +1,65 @@
+"""mmdet's COCO data set, with annotations repaired in memory and images that are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+
+from ..registry import DATASETS, TRANSFORMS
+from .annotations import read_coco
+
+
+class RepairedCoco(COCO):
+    """pycocotools' index of a file that :func:`.annotations.read_repaired` reads.
+
+    Args:
+        annotation_file: None = an empty index.
+    """
+
+    def __init__(self, annotation_file: str | Path | None = None) -> None:
+        super().__init__(None)
+        if annotation_file is not None:
+            self.dataset = read_coco(annotation_file, annotated=False)
+            self.createIndex()
+            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(CocoDataset):
+    """mmdet's `CocoDataset` for files as annotation tools write them.
+
+    Annotations are repaired in memory, see :func:`.repairs.repair`. Images are loaded by
+    :class:`.image_loading.LoadImage`, where the pipeline states mmcv's ``LoadImageFromFile``.
+    `tools/train.py` and `tools/test.py` take this class where a config states `CocoDataset`.
+
+    Raises:
+        ValueError: the file is not COCO; no image is left after filtering.
+    """
+
+    COCOAPI = RepairedCoco
+
+    def __init__(self, *args: Any, pipeline: list[Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, pipeline=[_checked(step) for step in pipeline or []], **kwargs)
+
+    def filter_data(self) -> list[dict]:
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(
+                f'no image of {self.ann_file} is left of {len(self.data_list)}: '
+                f'filter_cfg={self.filter_cfg} left out all; tools/check_dataset.py shows what is wrong'
+            )
+        return kept
+
+
+def _checked(step: Any) -> Any:
+    """``step`` of a pipeline; mmcv's loading of images is replaced by the checked one."""
+    if isinstance(step, dict) and 'type' in step:
+        kind = step['type']
+        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+        if cls is LoadImageFromFile:
+            return {**step, 'type': 'mmdetr_plugin.LoadImage'}
+    return step
