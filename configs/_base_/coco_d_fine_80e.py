@@ -1,6 +1,6 @@
 # As coco_d_fine_132e.py, but 80 epochs, the last 8 as when detecting.
 _base_ = './coco_d_fine_132e.py'
 
-_epochs = {120: 72}
+_epochs = {'120': 72}
 train_cfg = dict(max_epochs=80)
-custom_hooks = [{k: _epochs.get(v, v) if type(v) is int else v for k, v in part.items()} for part in _base_.custom_hooks]
+custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.custom_hooks]

@@ -1,7 +1,7 @@
 # As coco_deim_132e.py, but 58 epochs: what happens at an epoch there happens at another one here.
 _base_ = './coco_deim_132e.py'
 
-_epochs = {64: 29, 120: 50, 120 - 64: 21}
+_epochs = {'64': 29, '120': 50, '56': 21}
 train_cfg = dict(max_epochs=58)
-param_scheduler = [{k: _epochs.get(v, v) if type(v) is int else v for k, v in part.items()} for part in _base_.param_scheduler]
-custom_hooks = [{k: _epochs.get(v, v) if type(v) is int else v for k, v in part.items()} for part in _base_.custom_hooks]
+param_scheduler = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.param_scheduler]
+custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.custom_hooks]
