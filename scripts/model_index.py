@@ -20,6 +20,8 @@ INDEX = ROOT / 'model-index.yml'
 # Longer prefixes first.
 FAMILIES = {
     'digits': ('Digits', ''),
+    'd_fine': ('D-FINE', '2410.13842'),
+    'deim_d_fine': ('DEIM', '2412.04234'),
     'ddq_detr': ('DDQ', '2303.12776'),
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),
