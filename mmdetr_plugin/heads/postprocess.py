@@ -48,12 +48,12 @@ class PostProcess(nn.Module):
                 "postprocess.nms must be a dict such as dict(type='nms', iou_threshold=0.7), got "
                 f'{nms!r}; change it, or leave it out'
             )
-        self.score_thr, self.nms = score_thr, None if nms is None else dict(nms)
+        self.least_score, self.nms = score_thr, None if nms is None else dict(nms)
 
     def select(self, instances: InstanceData) -> InstanceData:
         """The detections of an image that ``score_thr`` and ``nms`` leave."""
-        if self.score_thr > 0:
-            instances = instances[instances.scores >= self.score_thr]
+        if self.least_score > 0:
+            instances = instances[instances.scores >= self.least_score]
         if self.nms is not None and len(instances):
             boxes, scores, labels = instances.bboxes, instances.scores, instances.labels
             _, kept = batched_nms(boxes.float(), scores.float(), labels, dict(self.nms))
