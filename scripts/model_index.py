@@ -30,8 +30,6 @@ FAMILIES = {
     'rf_detr': ('RF-DETR', '2511.09554'),
     'rt_detr': ('RT-DETR', '2304.08069'),
     'rtdetrv2': ('RT-DETRv2', '2407.17140'),
-    'd_fine': ('D-FINE', '2410.13842'),
-    'deim_d_fine': ('DEIM', '2412.04234'),
     'up_detr': ('UP-DETR', '2011.09094'),
     'tsp': ('TSP', '2011.10881'),
     'h_deformable_detr': ('H-DETR', '2207.13080'),
