@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from mmdet.models.layers import ExpMomentumEMA
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdetr_plugin.attention import DeformableAttention
+from mmdetr_plugin.checkpoints import to_official
 from mmdetr_plugin.checkpoints.convert import unwrap
-from mmdetr_plugin.criterion import VarifocalClassLoss
+from mmdetr_plugin.criterion import Targets, VarifocalClassLoss
+from mmdetr_plugin.datasets import BatchRandomResize
 from mmdetr_plugin.deployment import fold_for_deployment_
+from mmdetr_plugin.engine.hooks import BatchAugmentHook
 from mmdetr_plugin.ops.deformable import sample_grid
 from mmdetr_plugin.ops.deformable_cells import sample_cells
 from mmdetr_plugin.positions import CellPosition
@@ -205,3 +213,79 @@ def test_averaged_weights_are_preferred() -> None:
     file = {'model': {'a': trained}, 'ema': {'module': {'a': averaged}, 'updates': 7}}
     assert unwrap(file)['a'] is averaged
     assert unwrap({'model': {'module.a': trained}})['a'] is trained
+
+
+# ---- backbone, data and schedule ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['rt_detr_r18', 'rt_detr_r50'])
+def test_imagenet_weights_are_read_by_their_names(name: str, tmp_path: Path) -> None:
+    source = tiny.build(name)
+    official = to_official(source.state_dict(), source)
+    published = {
+        key.removeprefix('backbone.'): value
+        for key, value in official.items()
+        if key.startswith('backbone.')
+    }
+    assert any(key.startswith('conv1.conv1_1.') for key in published)
+    torch.save(published, tmp_path / 'weights.pth')
+    backbone = tiny.build(name, seed=1).backbone
+    backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'weights.pth')}
+    backbone.init_weights()
+    for key, value in source.backbone.state_dict().items():
+        assert torch.equal(backbone.state_dict()[key], value) or 'num_batches' in key, key
+
+
+def test_a_batch_gets_another_size_with_its_objects() -> None:
+    images, samples = tiny.batch(sizes=(tiny.CANVAS, (32, 48)))
+    before = Targets.from_samples(samples, tiny.NUM_CLASSES)
+    resized, samples = BatchRandomResize([96])(images, samples)
+    assert resized.shape == (2, 3, 96, 96)
+    assert [sample.img_shape for sample in samples] == [(96, 96), (48, 48)]
+    after = Targets.from_samples(samples, tiny.NUM_CLASSES)
+    for boxes, expected in zip(after.boxes, before.boxes, strict=True):
+        torch.testing.assert_close(boxes, expected)
+    assert samples[0].gt_instances.masks.masks.shape[1:] == (96, 96)
+    with pytest.raises(ValueError, match='sizes must be positive'):
+        BatchRandomResize([])
+
+
+def test_batches_are_changed_in_some_epochs_only() -> None:
+    hook = BatchAugmentHook({'type': 'BatchRandomResize', 'sizes': [96]}, begin=1, end=3)
+    preprocessor = SimpleNamespace(batch_augments=None)
+    model = SimpleNamespace(data_preprocessor=preprocessor)
+    active = []
+    for epoch in range(5):
+        hook.before_train_epoch(SimpleNamespace(model=model, epoch=epoch, max_epochs=5))
+        active.append(len(preprocessor.batch_augments))
+    assert active == [0, 1, 1, 0, 0]
+
+
+def test_norms_of_a_backbone_with_its_own_rate_do_not_decay() -> None:
+    cfg = tiny.load('rt_detr_r18')
+    model = tiny.build('rt_detr_r18')
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    seen = {
+        id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']
+    }
+    assert seen[id(model.backbone.layer1[0].bn1.weight)] == pytest.approx((1e-5, 0))
+    assert seen[id(model.backbone.layer1[0].conv1.weight)] == pytest.approx((1e-5, 1e-4))
+    assert seen[id(model.decoder.layers[0].ffn.linear1.weight)] == pytest.approx((1e-4, 1e-4))
+    assert seen[id(model.decoder.layers[0].ffn.linear1.bias)] == pytest.approx((1e-4, 0))
+
+
+def test_the_average_follows_the_published_decay() -> None:
+    """0.9999 (1 - exp(-t / 2000)) after t updates."""
+    average = Config.fromfile(tiny.ROOT / 'configs/_base_/schedules/average.py').average
+    options = {k: v for k, v in average.items() if k in ('momentum', 'gamma')}
+    weights = nn.Linear(1, 1, bias=False)
+    ema = ExpMomentumEMA(weights, **options)
+    nn.init.zeros_(weights.weight)
+    nn.init.ones_(ema.module.weight)
+    expected = 1.0
+    ema.steps.fill_(1)  # the first update only copies
+    for update in range(2, 6):
+        ema.update_parameters(weights)
+        expected *= 0.9999 * (1 - math.exp(-update / 2000))
+        assert ema.module.weight.item() == pytest.approx(expected, rel=1e-5)

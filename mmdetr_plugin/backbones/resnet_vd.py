@@ -6,8 +6,9 @@ from typing import Any
 
 from mmcv.cnn import build_norm_layer
 from mmdet.models.layers import ResLayer
-from torch import nn
+from torch import Tensor, nn
 
+from ..checkpoints.layouts.rt_detr import vd
 from ..registry import MODELS
 from .resnet import DilatedResNet
 
@@ -18,7 +19,8 @@ class ResNetVD(DilatedResNet):
 
     He et al., "Bag of Tricks for Image Classification", CVPR 2019 (ResNet-D). mmdet's ``ResNetV1d``
     is the same for depths from 50 on. Here, as in RT-DETR, the first stage of depths 18 and 34 begins
-    with a convolution in the shortcut too, although its input and output are equally wide.
+    with a convolution in the shortcut too, although its input and output are equally wide. Files with
+    the names of RT-DETR's repository can be loaded, such as its weights of ImageNet.
 
     Args:
         depth: 18, 34, 50 or 101.
@@ -27,6 +29,7 @@ class ResNetVD(DilatedResNet):
 
     def __init__(self, depth: int, **options: Any) -> None:
         super().__init__(depth, deep_stem=True, avg_down=True, **options)
+        self._register_load_state_dict_pre_hook(self._rename_published)
 
     def make_res_layer(self, **options: Any) -> ResLayer:
         layer = super().make_res_layer(**options)
@@ -35,3 +38,10 @@ class ResNetVD(DilatedResNet):
             norm = build_norm_layer(options['norm_cfg'], options['planes'])[1]
             layer[0].downsample = nn.Sequential(conv, norm)
         return layer
+
+    def _rename_published(self, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+        """Before loading: published names of tensors in ``state`` become ours."""
+        for ours, theirs in vd(self).items():
+            start = prefix + str(theirs)
+            for name in [name for name in state if name.startswith(start)]:
+                state[prefix + ours + name.removeprefix(start)] = state.pop(name)
