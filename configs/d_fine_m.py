@@ -1,5 +1,5 @@
 # D-FINE-M (arXiv:2410.13842): 52.3 AP after 132 epochs.
-_base_ = ['./_base_/models/d_fine_m.py', './_base_/coco_d_fine_132e.py']
+_base_ = ['./_base_/models/d_fine_size_m.py', './_base_/coco_d_fine_132e.py']
 
 model = dict(num_classes=80)
 _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))

@@ -1,5 +1,5 @@
 # D-FINE-N (arXiv:2410.13842): 42.8 AP after 160 epochs.
-_base_ = ['./_base_/models/d_fine_n.py', './_base_/coco_d_fine_160e.py']
+_base_ = ['./_base_/models/d_fine_size_n.py', './_base_/coco_d_fine_160e.py']
 
 model = dict(num_classes=80)
 _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))

@@ -1,5 +1,5 @@
 # DEIM with D-FINE-N (arXiv:2412.04234): 43.0 AP after 160 epochs.
-_base_ = ['./_base_/models/d_fine_n.py', './_base_/models/deim.py', './_base_/coco_deim_160e.py']
+_base_ = ['./_base_/models/d_fine_size_n.py', './_base_/models/deim.py', './_base_/coco_deim_160e.py']
 
 model = dict(num_classes=80, **_base_.deim)
 _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))
