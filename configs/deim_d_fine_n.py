@@ -1,10 +1,7 @@
 # DEIM with D-FINE-N (arXiv:2412.04234): 43.0 AP after 160 epochs.
-_base_ = [
-    './_base_/models/d_fine_n.py', './_base_/models/deim.py', './_base_/coco_deim_160e.py'
-]
+_base_ = ['./_base_/models/d_fine_size_n.py', './_base_/models/deim.py', './_base_/coco_deim_160e.py']
 
 model = dict(num_classes=80, **_base_.deim)
-optim_wrapper = dict(
-    optimizer=dict(lr=8e-4),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
+_rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))
+optim_wrapper = dict(optimizer=dict(lr=8e-4), paramwise_cfg=_rates)
 auto_scale_lr = dict(base_batch_size=128)

@@ -1,9 +1,6 @@
 # DEIM with D-FINE-S (arXiv:2412.04234): 49.0 AP after 132 epochs.
-_base_ = [
-    './_base_/models/d_fine_s.py', './_base_/models/deim.py', './_base_/coco_deim_132e.py'
-]
+_base_ = ['./_base_/models/d_fine_size_s.py', './_base_/models/deim.py', './_base_/coco_deim_132e.py']
 
 model = dict(num_classes=80, **_base_.deim)
-optim_wrapper = dict(
-    optimizer=dict(lr=4e-4),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
+_rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))
+optim_wrapper = dict(optimizer=dict(lr=4e-4), paramwise_cfg=_rates)

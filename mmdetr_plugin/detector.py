@@ -9,7 +9,7 @@ from mmdet.structures import SampleList
 from torch import Tensor
 
 from .heads import Features
-from .heads.postprocess import to_instances
+from .heads.postprocess import check_finite, to_instances
 from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
@@ -125,8 +125,12 @@ class DETR(SlottedDetector):
 
         Where the head has more columns than classes (SMCA), :meth:`predict` ranks these too; here they
         are left out.
+
+        Raises:
+            FloatingPointError: predictions of an image are not finite.
         """
         samples = super().val_step(data)
+        check_finite(samples)
         for sample in samples:
             instances = sample.pred_instances
             sample.pred_instances = instances[instances.labels < self.num_classes]

@@ -20,12 +20,18 @@ INDEX = ROOT / 'model-index.yml'
 # Longer prefixes first.
 FAMILIES = {
     'digits': ('Digits', ''),
+    'd_fine': ('D-FINE', '2410.13842'),
+    'deim_d_fine': ('DEIM', '2412.04234'),
     'ddq_detr': ('DDQ', '2303.12776'),
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),
     'group': ('Group DETR', '2207.13085'),
     'lw_detr': ('LW-DETR', '2406.03459'),
     'rf_detr': ('RF-DETR', '2511.09554'),
+    'rt_detr': ('RT-DETR', '2304.08069'),
+    'rtdetrv2': ('RT-DETRv2', '2407.17140'),
+    'up_detr': ('UP-DETR', '2011.09094'),
+    'tsp': ('TSP', '2011.10881'),
     'h_deformable_detr': ('H-DETR', '2207.13080'),
     'anchor_detr': ('Anchor DETR', '2109.07107'),
     'conditional_detr': ('Conditional DETR', '2108.06152'),

@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
 SIZE, CLASSES = (800, 1128), 91
 SQUARES = {
+    'rt_detr': 640,
+    'rtdetrv2': 640,
+    'd_fine': 640,
+    'deim_d_fine': 640,
     'lw_detr': 640,
     'rf_detr_nano': 384,
     'rf_detr_small': 512,
@@ -26,6 +30,8 @@ SQUARES = {
     'rf_detr_base': 560,
 }
 """Beginnings of names of models whose images are squares, and their side."""
+EIGHTY = ('rt_detr', 'rtdetrv2', 'd_fine', 'deim_d_fine')
+"""Beginnings of names of models that are published with 80 classes."""
 BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
 
 # Parameters in millions, FLOPs in billions, and the published COCO figure, where the authors give them.
@@ -88,6 +94,25 @@ PAPER: dict[str, tuple[str, str, str]] = {
     'group_conditional_detr_r50': ('', '', ''),
     'group_dab_detr_r50': ('', '', ''),
     'group_dino_r50': ('', '', ''),
+    'rt_detr_r18': ('20', '', '46.4'),
+    'rt_detr_r34': ('31', '', '48.9'),
+    'rt_detr_r50_m': ('36', '', '51.3'),
+    'rt_detr_r50': ('42', '', '53.1'),
+    'rt_detr_r101': ('76', '', '54.3'),
+    'rtdetrv2_r18': ('20', '', '48.1'),
+    'rtdetrv2_r18_discrete': ('20', '', '47.4'),
+    'rtdetrv2_r34': ('31', '', '49.9'),
+    'rtdetrv2_r50': ('42', '', '53.4'),
+    'd_fine_n': ('4', '', '42.8'),
+    'd_fine_s': ('10', '', '48.5'),
+    'd_fine_m': ('19', '', '52.3'),
+    'd_fine_l': ('31', '', '54.0'),
+    'd_fine_x': ('62', '', '55.8'),
+    'deim_d_fine_n': ('4', '', '43.0'),
+    'deim_d_fine_s': ('10', '', '49.0'),
+    'deim_d_fine_m': ('19', '', '52.7'),
+    'deim_d_fine_l': ('31', '', '54.7'),
+    'deim_d_fine_x': ('62', '', '56.5'),
     'lw_detr_tiny': ('12.1', '11.2', '42.6'),
     'lw_detr_small': ('14.6', '16.6', '48.0'),
     'lw_detr_medium': ('28.2', '42.8', '52.5'),
@@ -135,6 +160,10 @@ def size_of(name: str) -> tuple[int, int]:
     return (sides[0], sides[0]) if sides else SIZE
 
 
+def classes_of(name: str) -> int:
+    return 80 if name.startswith(EIGHTY) else CLASSES
+
+
 def update_counts(everything: bool) -> dict[str, dict[str, int]]:
     """The kept counts, with those of new configs added, or of all configs made again."""
     counts = {} if everything else json.loads(COUNTS.read_text())
@@ -143,7 +172,7 @@ def update_counts(everything: bool) -> dict[str, dict[str, int]]:
         from mmdetr_plugin.testing.counting import count  # slow to import
 
         for name in missing:
-            found = count(ROOT / 'configs' / f'{name}.py', *size_of(name), CLASSES)
+            found = count(ROOT / 'configs' / f'{name}.py', *size_of(name), classes_of(name))
             counts[name] = {'parameters': found.parameters, 'macs': found.macs}
         ordered = {name: counts[name] for name in PAPER}
         COUNTS.write_text(json.dumps(ordered, indent=1) + '\n')

@@ -140,7 +140,7 @@ def test_predictions_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(
         FloatingPointError, match=r'NaN or infinity in 1 images, such as val/17.jpg'
     ):
-        model.predict(images, samples)
+        model.val_step({'inputs': images, 'data_samples': samples})
 
 
 # ---- work dirs -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
 import mmdetr_plugin
@@ -233,6 +234,7 @@ def test_a_head_of_a_users_own_goes_through_the_runners_hook(names: tuple | None
     source, model = own(0), own(1)
     runner = SimpleNamespace(
         model=model,
+        cfg=Config(),
         logger=logging.getLogger('house'),
         _resume=False,
         _load_from='own.pth',

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmdetr_plugin.criterion import FocalClassLoss, SoftmaxClassLoss
 from mmdetr_plugin.datasets.completion import complete
+from mmdetr_plugin.heads.panoptic import PanopticArgmax
 from mmdetr_plugin.heads.postprocess import SigmoidTopK
 
 LOSSES = {'focal': FocalClassLoss, 'softmax': SoftmaxClassLoss}
@@ -94,6 +95,11 @@ def test_score_threshold_and_suppression() -> None:
     for wrong in ({'score_thr': 2}, {'score_thr': 'a'}, {'nms': 0.5}, {'max_per_img': 0}):
         with pytest.raises(ValueError, match=rf'postprocess.{next(iter(wrong))} must be'):
             SigmoidTopK(**wrong)
+
+
+def test_the_threshold_of_panoptic_segments_leaves_all_instances() -> None:
+    found = InstanceData(bboxes=torch.zeros(2, 4), scores=torch.tensor([0.9, 0.1]))
+    assert len(PanopticArgmax(num_things=2, score_thr=0.85).select(found)) == 2
 
 
 def test_losses_of_the_validation_set(tmp_path: Path) -> None:

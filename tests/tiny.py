@@ -186,12 +186,9 @@ def decode_features(
     canvas = tuple(size + 64 * more for size, more in zip(image, padding))
     generators = [torch.Generator().manual_seed(seed) for seed in (6, 7)]
     with torch.no_grad():
-        inner, outer = (
-            [m.shape[-2:] for m in model.extract_feat(torch.zeros(1, 3, *size))]
-            for size in (image, canvas)
-        )
-        width = getattr(model.neck, 'out_channels', model.embed_dims)
-        maps = [torch.randn(1, width, *shape, generator=generators[1]) for shape in outer]
+        given = [model.extract_feat(torch.zeros(1, 3, *size)) for size in (image, canvas)]
+        inner, outer = ([m.shape[-2:] for m in features] for features in given)
+        maps = [torch.randn(m.shape, generator=generators[1]) for m in given[1]]
         for large, (height, width) in zip(maps, inner):
             features = torch.randn(1, len(large[0]), height, width, generator=generators[0])
             large[..., :height, :width] = features

@@ -1,11 +1,7 @@
-# Data, schedule and runtime of D-FINE: COCO at 640 x 640, 160 epochs, the last 12 as when detecting.
-_base_ = ['./datasets/coco_real_time.py', './schedules/d_fine.py']
+# As coco_d_fine_132e.py, but 160 epochs, and pictures of one size.
+_base_ = './coco_d_fine_132e.py'
 
-_stop = 148
+_epochs = {'120': 148}
+_hooks = [x for x in _base_.custom_hooks if x.get('augment') != _base_.multi_scale.augment]
 train_cfg = dict(max_epochs=160)
-custom_hooks = [
-    *_base_.custom_hooks,
-    _base_.average,
-    dict(_base_.switch, switch_epoch=_stop, switch_pipeline=_base_.plain_pipeline),
-    dict(_base_.restart, begin=_stop),
-]
+custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _hooks]

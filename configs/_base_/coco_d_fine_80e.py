@@ -1,12 +1,6 @@
-# Data, schedule and runtime of D-FINE: COCO at 640 x 640, 80 epochs, the last 8 as when detecting.
-_base_ = ['./datasets/coco_real_time.py', './schedules/d_fine.py']
+# As coco_d_fine_132e.py, but 80 epochs, the last 8 as when detecting.
+_base_ = './coco_d_fine_132e.py'
 
-_stop = 72
+_epochs = {'120': 72}
 train_cfg = dict(max_epochs=80)
-custom_hooks = [
-    *_base_.custom_hooks,
-    _base_.average,
-    dict(_base_.multi_scale, end=_stop),
-    dict(_base_.switch, switch_epoch=_stop, switch_pipeline=_base_.plain_pipeline),
-    dict(_base_.restart, begin=_stop),
-]
+custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.custom_hooks]

@@ -1,15 +1,8 @@
-# Data, schedule and runtime of DEIM: COCO at 640 x 640, 160 epochs, the last 12 as when detecting.
-_base_ = ['./datasets/dense_augmentation.py', './schedules/deim.py']
+# As coco_deim_132e.py, but 160 epochs at a constant rate, and pictures of one size.
+_base_ = './coco_deim_132e.py'
 
-_dense, _flat, _stop = 4, 78, 148
+_epochs = {'64': 78, '120': 148}
 train_cfg = dict(max_epochs=160)
 param_scheduler = [_base_.warmup]
-custom_hooks = [
-    *_base_.custom_hooks,
-    _base_.average,
-    dict(_base_.mixup, begin=_dense, end=_flat),
-    dict(_base_.switch, switch_epoch=_dense, switch_pipeline=_base_.dense_pipeline),
-    dict(_base_.switch, switch_epoch=_flat, switch_pipeline=_base_.strong_pipeline),
-    dict(_base_.switch, switch_epoch=_stop, switch_pipeline=_base_.plain_pipeline),
-    dict(_base_.restart, begin=_stop),
-]
+_hooks = [x for x in _base_.custom_hooks if x.get('augment') != _base_.multi_scale.augment]
+custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _hooks]

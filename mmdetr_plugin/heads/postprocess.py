@@ -48,12 +48,12 @@ class PostProcess(nn.Module):
                 "postprocess.nms must be a dict such as dict(type='nms', iou_threshold=0.7), got "
                 f'{nms!r}; change it, or leave it out'
             )
-        self.score_thr, self.nms = score_thr, None if nms is None else dict(nms)
+        self.least_score, self.nms = score_thr, None if nms is None else dict(nms)
 
     def select(self, instances: InstanceData) -> InstanceData:
         """The detections of an image that ``score_thr`` and ``nms`` leave."""
-        if self.score_thr > 0:
-            instances = instances[instances.scores >= self.score_thr]
+        if self.least_score > 0:
+            instances = instances[instances.scores >= self.least_score]
         if self.nms is not None and len(instances):
             boxes, scores, labels = instances.bboxes, instances.scores, instances.labels
             _, kept = batched_nms(boxes.float(), scores.float(), labels, dict(self.nms))
@@ -152,11 +152,7 @@ def to_instances(
 
     Args:
         rescale: in pixels of the original images, else of the network's input.
-
-    Raises:
-        FloatingPointError: predictions of an image are not finite.
     """
-    _check_finite(boxes, found, samples)
     index = found.queries
     if boxes.dim() == 4:
         index = index * boxes.shape[2] + found.labels
@@ -171,14 +167,16 @@ def to_instances(
     return instances
 
 
-def _check_finite(boxes: Tensor, found: Detections, samples: SampleList) -> None:
-    finite = boxes.isfinite().flatten(1).all(1) & found.scores.isfinite().all(1)
-    if bool(finite.all()):
-        return
-    wrong = [sample for sample, good in zip(samples, finite.tolist(), strict=True) if not good]
-    names = [str(sample.get('img_path', sample.get('img_id'))) for sample in wrong[:3]]
-    raise FloatingPointError(
-        f'predictions must be finite, got NaN or infinity in {len(wrong)} images, such as '
-        f'{", ".join(names)}; look for NaN in the weights and in these images, and evaluate without '
-        'fp16'
-    )
+def check_finite(samples: SampleList) -> None:
+    """Wait for the detections of ``samples``, and raise FloatingPointError if some are not finite."""
+    found = [sample.pred_instances for sample in samples]
+    finite = [torch.isfinite(x.scores).all() & torch.isfinite(x.bboxes).all() for x in found]
+    good = torch.stack(finite).tolist() if finite else []
+    wrong = [sample for sample, well in zip(samples, good, strict=True) if not well]
+    if wrong:
+        names = [str(sample.get('img_path', sample.get('img_id'))) for sample in wrong[:3]]
+        raise FloatingPointError(
+            f'predictions must be finite, got NaN or infinity in {len(wrong)} images, such as '
+            f'{", ".join(names)}; look for NaN in the weights and in these images, and evaluate '
+            'without fp16'
+        )

@@ -18,17 +18,16 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..checkpoints import from_official, to_official
-from ..criterion import FeatureReconstructionLoss
 from ..datasets.unlabelled import PATCH
 from ..detector import DETR
 from ..engine.project import project_root
 from ..ops.boxes import cxcywh_to_xyxy
 from ..queries import EncoderProposals, PatchQueries
-from ..queries.patches import FEATURE
 from ..registry import MODELS
 from ..structures import Memory, Outputs, Prediction, State, Targets
 from ..transformer import HybridEncoder
 from .golden_names import BRANCHES, golden_matches, golden_terms, term_of
+from .patch_arrays import patch_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -247,7 +246,7 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
     if run.state.ref is not None:
         arrays['reference_points'] = run.state.ref.points().unit()
     if isinstance(model.queries, PatchQueries) and run.state.branches:
-        arrays.update(_patch_arrays(model, run, strides))
+        arrays.update(patch_arrays(model, run.state, run.outputs, strides))
     if run.outputs.masks is not None:
         arrays['pred_masks'] = run.outputs.masks.dense()[:, :: strides.get('pred_masks', 1)]
     proposals = run.outputs.proposals
@@ -274,22 +273,6 @@ def output_arrays(model: DETR, run: Run, case: Case) -> Arrays:
     code = run.embedded.level(-1).pos.transpose(1, 2).unflatten(2, (height, width))
     arrays['pos_embed_every8'] = code[:, ::8]
     return {name: value.detach().numpy() for name, value in arrays.items()}
-
-
-def _patch_arrays(model: DETR, run: Run, strides: dict[str, Any]) -> dict[str, Tensor]:
-    """What the queries get of their patches, and the features of patches and of the last layer."""
-    mask, pos, hidden = run.state.self_mask, run.state.pos, run.outputs.layers[-1].hidden
-    targets = run.state.branches[0].targets
-    assert mask is not None and pos is not None and hidden is not None and targets is not None
-    loss = model.criterion.losses['loss_feature']
-    assert isinstance(loss, FeatureReconstructionLoss)
-    queries, channels = strides['pred_feature']
-    return {
-        'updetr/query': pos[:, ::5],
-        'updetr/attention_block': mask[0, 0, 0].sum(),
-        'gt_feature': targets.padded_values(FEATURE)[..., ::channels],
-        'pred_feature': loss.align(hidden)[:, ::queries, ::channels],
-    }
 
 
 def _proposal_arrays(model: DETR, run: Run, made: Prediction, step: int) -> dict[str, Tensor]:
