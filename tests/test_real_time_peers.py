@@ -8,14 +8,17 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from torch import Tensor, nn
 
 from mmdetr_plugin import DETR
 from mmdetr_plugin.checkpoints import to_ours
-from mmdetr_plugin.ops.boxes import xyxy_to_cxcywh
 from mmdetr_plugin.structures import Memory
 from mmdetr_plugin.testing import peers
-from mmdetr_plugin.testing.golden_names import golden_terms
+from mmdetr_plugin.testing.hf_training import (
+    hf_losses,
+    keep_statistics_,
+    look_forward_once_,
+    total,
+)
 from mmdetr_plugin.testing.noise import shared_hf_noise
 
 pytestmark = pytest.mark.slow
@@ -39,56 +42,27 @@ def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def train_(model: nn.Module) -> nn.Module:
-    """Training mode, but batch norms keep their statistics."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-    return model
-
-
-def labels_of(samples: list) -> list[dict[str, Tensor]]:
-    scale = torch.tensor(CANVAS[::-1] * 2)
-    return [
-        {
-            'class_labels': sample.gt_instances.labels,
-            'boxes': xyxy_to_cxcywh(sample.gt_instances.bboxes / scale),
-        }
-        for sample in samples
-    ]
-
-
 @pytest.mark.parametrize('name', ['rt_detr_r18', 'rtdetrv2_r18'])
 def test_losses_and_gradients(name: str) -> None:
     peer, model = peers.hf_pair(name, small=True)
     peer.set_attn_implementation('eager')  # the other one takes no mask of another precision
-    train_(peer.double())
-    train_(model.double())
-    model.head.refine = 'iterative'  # theirs does not look forward twice: other gradients, same values
+    keep_statistics_(peer.double())
+    look_forward_once_(keep_statistics_(model.double()))
     images, samples = tiny.batch((3, 5), (CANVAS, CANVAS))
     for sample in samples:  # our targets are in single precision: these do not round
         sample.gt_instances.bboxes = sample.gt_instances.bboxes.round()
     with shared_hf_noise(peer, model):
-        theirs = peer(pixel_values=images.double(), labels=labels_of(samples))
+        theirs = hf_losses(peer, images.double(), samples)
         ours = model.loss(images.double(), samples)
-    layers = len(model.decoder.layers)
-    terms = {key: value for key, value in ours.items() if 'loss' in key}
-    assert len(terms) == len(theirs.loss_dict)
-    for key, value in terms.items():
-        (known,) = set(golden_terms(key, layers)) & set(theirs.loss_dict)
-        torch.testing.assert_close(value, theirs.loss_dict[known], rtol=1e-5, atol=1e-6, msg=key)
-    total = sum(terms.values())
-    torch.testing.assert_close(total, theirs.loss, rtol=1e-5, atol=1e-5)
-    total.backward()
-    theirs.loss.backward()
-    grads = {
-        n: p.grad for n, p in peer.named_parameters(remove_duplicate=False) if p.grad is not None
-    }
-    expected = to_ours(grads, model)[0]
+    assert set(theirs) == {key for key in ours if 'loss' in key}
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6, msg=key)
+    total(ours).backward()
+    total(theirs).backward()
+    named = peer.named_parameters(remove_duplicate=False)
+    expected = to_ours({n: p.grad for n, p in named if p.grad is not None}, model)[0]
     largest = max(grad.norm() for grad in expected.values())
     for key, parameter in model.named_parameters():
-        if parameter.grad is None:
-            continue
-        difference = (parameter.grad - expected[key]).norm()
-        assert difference <= 1e-4 * expected[key].norm() + 1e-6 * largest, key
+        if parameter.grad is not None:
+            difference = (parameter.grad - expected[key]).norm()
+            assert difference <= 1e-4 * expected[key].norm() + 1e-6 * largest, key

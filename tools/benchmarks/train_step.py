@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A training step (forward, losses, backward): our models and mmdet's with the same weights.
+"""A training step (forward, losses, backward): our models and others with the same weights.
 
     python tools/benchmarks/train_step.py deformable_detr_r50
     python tools/benchmarks/train_step.py detr_r50
     python tools/benchmarks/train_step.py detr_dc5_r50
     python tools/benchmarks/train_step.py dino_r50_mmdet
+    python tools/benchmarks/train_step.py rt_detr_r18 --size 640 640 --peers transformers
     python tools/benchmarks/train_step.py --device cuda --precision fp32 bf16
 
 Losses and all gradients are compared in single precision without dropout; then steps with dropout are
@@ -14,6 +15,7 @@ are given the same noise where they are compared.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,14 +24,15 @@ from functools import partial
 import torch
 from mmdet.models import BaseDetector
 from mmdet.structures import DetDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdetr_plugin.checkpoints import to_ours
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser, without_dropout
+from mmdetr_plugin.testing.hf_training import hf_losses, look_forward_once_
 from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
-from mmdetr_plugin.testing.noise import shared_noise
-from mmdetr_plugin.testing.peers import mmdet_pair
+from mmdetr_plugin.testing.noise import shared_hf_noise, shared_noise
+from mmdetr_plugin.testing.peers import hf_pair, mmdet_pair
 
 CASES = {
     'deformable_detr_r50': (480, 640),
@@ -38,10 +41,12 @@ CASES = {
     'dino_r50_mmdet': (480, 640),
 }
 """(height, width) of the one image on the CPU; on a GPU there are two images of 800 x 1066."""
+SQUARE = (640, 640)
+"""The same for names that are not in ``CASES``: the real-time models."""
 
 
 def step(
-    model: BaseDetector,
+    model: nn.Module,
     inputs: Tensor,
     batch: list[DetDataSample],
     precision: str = 'fp32',
@@ -50,7 +55,8 @@ def step(
     model.zero_grad(set_to_none=True)
     dtype = PRECISIONS[precision]
     with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
-        losses = model.loss(inputs, batch)
+        mm = isinstance(model, BaseDetector)
+        losses = model.loss(inputs, batch) if mm else hf_losses(model, inputs, batch)
     losses = {name: value for name, value in losses.items() if 'loss' in name}
     # float16 cannot hold small gradients: scale by the factor that a gradient scaler begins with.
     scale = 2.0**16 if dtype == torch.float16 else 1.0
@@ -59,7 +65,7 @@ def step(
 
 
 def checked(
-    model: BaseDetector,
+    model: nn.Module,
     ours: DETR,
     lacking: set[str],
     inputs: Tensor,
@@ -67,7 +73,7 @@ def checked(
 ) -> Result:
     """Losses and gradients under our names, without dropout.
 
-    ``lacking`` are parameters that mmdet's model does not have: biases before a norm.
+    ``lacking`` are parameters that the other model does not have: biases before a norm.
     """
     with without_dropout(model):
         losses = step(model, inputs, batch)
@@ -79,8 +85,10 @@ def checked(
     return {**losses, **{f'grad {n}': grad for n, grad in grads.items() if n not in lacking}}
 
 
-def same_noise(peer: BaseDetector, ours: DETR) -> AbstractContextManager[None]:
+def same_noise(peer: nn.Module, ours: DETR) -> AbstractContextManager[None]:
     """Equal random numbers, where the models have denoising queries."""
+    if not isinstance(peer, BaseDetector):
+        return shared_hf_noise(peer, ours)
     return shared_noise(peer, ours) if hasattr(peer, 'dn_query_generator') else nullcontext()
 
 
@@ -91,30 +99,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     options.add_argument('--objects', type=int, default=10, help='of every image')
     options.add_argument(
-        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help="ours; mmdet's is fp32"
+        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='ours; theirs is fp32'
+    )
+    options.add_argument(
+        '--peers',
+        nargs='+',
+        choices=('mmdet', 'transformers'),
+        default=['mmdet'],
+        help='transformers: the models of RT-DETR',
     )
     add_small(options)
     args = parse(options, argv)
     contest = Contest(args)
     gpu = args.device == 'cuda'
-    for name in args.names or CASES:
-        size = tuple(args.size or ((800, 1066) if gpu else CASES[name]))
+    pairs = {'mmdet': mmdet_pair, 'transformers': hf_pair}
+    for name, peer in itertools.product(args.names or CASES, args.peers):
+        size = tuple(args.size or ((800, 1066) if gpu else CASES.get(name, SQUARE)))
         number = args.batch or 1 + gpu
         theirs, ours = (
-            model.to(args.device).train() for model in mmdet_pair(name, small=args.small)
+            model.to(args.device).train() for model in pairs[peer](name, small=args.small)
         )
         configure_(ours)
+        if peer == 'transformers':
+            look_forward_once_(ours)
         inputs = images(number, size, args.device)
         batch = samples(number, size, args.objects, args.device)
         lacking = set(to_ours(theirs.state_dict(), ours)[2])
         check = {
             who: partial(checked, model, ours, lacking, inputs, batch)
-            for who, model in (('mmdet', theirs), ('ours', ours))
+            for who, model in ((peer, theirs), ('ours', ours))
         }
         for precision in args.precision:
             who = 'ours' if precision == 'fp32' else f'ours {precision}'
             runs = {
-                'mmdet': partial(step, theirs, inputs, batch),
+                peer: partial(step, theirs, inputs, batch),
                 who: partial(step, ours, inputs, batch, precision),
             }
             case = f'{name}, {number} x {size[0]} x {size[1]}'
