@@ -156,7 +156,8 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     config = getattr(transformers, f'{kind}Config')(num_labels=80, **options)
     peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
     model = build(ours.model, 'mmdetr_plugin')
-    model.load_state_dict(to_ours(randomise_(peer, seed).state_dict(), model)[0])
+    randomise_(peer, seed, gain=2**0.5 if name in HF_HG else 1.0)
+    model.load_state_dict(to_ours(peer.state_dict(), model)[0])
     return peer, model
 
 
@@ -210,8 +211,13 @@ def build(model: ConfigDict, scope: str) -> Any:
 
 
 @torch.no_grad()
-def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Set every parameter and statistic to random values, scaled so that activations stay moderate."""
+def randomise_(model: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
+    """Set every parameter and statistic to random values, scaled so that activations stay moderate.
+
+    Args:
+        gain: of convolutions. Without residual connections it must be the root of 2, or ReLUs make all
+            places of the coarse maps nearly equal, and which tokens are selected is then arbitrary.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if not tensor.is_floating_point() or name.endswith(CONSTANTS):
@@ -220,7 +226,8 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
         if name.endswith('running_var'):
             tensor.copy_(1 + 0.3 * noise.tanh())
         elif tensor.dim() > 1:
-            tensor.copy_(noise if name.endswith(TABLES) else noise * tensor[0].numel() ** -0.5)
+            scale = (gain if tensor.dim() == 4 else 1.0) * tensor[0].numel() ** -0.5
+            tensor.copy_(noise if name.endswith(TABLES) else noise * scale)
         elif name.endswith('weight'):  # of a norm, or the slope of a PReLU
             tensor.copy_(1 + 0.1 * noise)
         else:
