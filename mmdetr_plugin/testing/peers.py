@@ -156,7 +156,7 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     config = getattr(transformers, f'{kind}Config')(num_labels=80, **options)
     peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
     model = build(ours.model, 'mmdetr_plugin')
-    randomise_(peer, seed, gain=2**0.5 if name in HF_HG else 1.0)
+    randomise_(peer, seed, gain_of(name))
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])
     return peer, model
 
@@ -208,6 +208,11 @@ def build(model: ConfigDict, scope: str) -> Any:
     model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(model).eval()
+
+
+def gain_of(name: str) -> float:
+    """The gain of a model's convolutions that :func:`randomise_` needs."""
+    return 2**0.5 if name in HF_HG else 1.0
 
 
 @torch.no_grad()
