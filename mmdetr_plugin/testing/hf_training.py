@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
+from typing import Any
 
 import torch
 from mmdet.structures import SampleList
@@ -15,7 +16,7 @@ from .golden_names import golden_terms
 TERMS = ('loss_cls', 'loss_bbox', 'loss_iou')
 
 
-def hf_losses(peer: nn.Module, images: Tensor, samples: SampleList) -> dict[str, Tensor]:
+def hf_losses(peer: Any, images: Tensor, samples: SampleList) -> dict[str, Tensor]:
     """The weighted losses of ``peer`` by our names.
 
     Args:
@@ -47,7 +48,8 @@ def _auxiliary(layers: int) -> Iterable[str]:
 
 def look_forward_once_(model: nn.Module) -> nn.Module:
     """Train ``model`` as transformers does: boxes of a layer send no gradient to the layer before."""
-    model.head.refine = 'iterative'
+    head: Any = model.head
+    head.refine = 'iterative'
     return model
 
 
