@@ -101,7 +101,7 @@ def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     assert set(written) == set(theirs)
     assert [key for key in theirs if not torch.equal(written[key], theirs[key])] == []
     # Class heads that a new model of theirs ties need not be equal.
-    peers.randomise_(model, seed=1)
+    peers.randomise_(model, 1, peers.gain_of(name))
     written = {native[key]: value for key, value in to_hf(model.state_dict(), model).items()}
     peer.config.save_pretrained(tmp_path)
     write_checkpoint(written, tmp_path / 'model.safetensors')

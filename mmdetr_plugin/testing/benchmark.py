@@ -268,8 +268,8 @@ def in_order_of(expected: Result, got: Result) -> Result:
     """
     if set(got) != {'logits', 'boxes'}:
         return got
-    rows = [torch.cat((x['logits'], x['boxes']), -1).float() for x in (expected, got)]
-    nearest = torch.cdist(*rows).argmin(-1, keepdim=True)
+    theirs, ours = (torch.cat((x['logits'], x['boxes']), -1).float() for x in (expected, got))
+    nearest = torch.cdist(theirs, ours).argmin(-1, keepdim=True)
     return {name: x.gather(1, nearest.expand(-1, -1, x.shape[-1])) for name, x in got.items()}
 
 

@@ -72,7 +72,7 @@ HF |= UNPADDED
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used directly, not multiplied with."""
 
-CONSTANTS = ('n_points_scale', 'num_points_scale', 'decoder.up', 'decoder.reg_scale')
+CONSTANTS = ('n_points_scale', 'num_points_scale', '.up', '.reg_scale', 'head.reach', 'head.scale')
 """Numbers that follow from the configs."""
 
 SMALL = ModelSize(
@@ -156,9 +156,14 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     config = getattr(transformers, f'{kind}Config')(num_labels=80, **options)
     peer = getattr(transformers, f'{kind}ForObjectDetection')(config).eval()
     model = build(ours.model, 'mmdetr_plugin')
-    randomise_(peer, seed, gain=2**0.5 if name in HF_HG else 1.0)
+    randomise_(peer, seed, gain_of(name))
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])
     return peer, model
+
+
+def gain_of(name: str) -> float:
+    """See :func:`randomise_`."""
+    return 2**0.5 if name in HF_HG else 1.0
 
 
 def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
