@@ -72,7 +72,7 @@ HF |= UNPADDED
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used directly, not multiplied with."""
 
-CONSTANTS = ('n_points_scale', 'num_points_scale', 'decoder.up', 'decoder.reg_scale')
+CONSTANTS = ('n_points_scale', 'num_points_scale', '.up', '.reg_scale', 'head.reach', 'head.scale')
 """Numbers that follow from the configs."""
 
 SMALL = ModelSize(
@@ -159,6 +159,11 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     randomise_(peer, seed, gain_of(name))
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])
     return peer, model
+
+
+def gain_of(name: str) -> float:
+    """See :func:`randomise_`."""
+    return 2**0.5 if name in HF_HG else 1.0
 
 
 def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
