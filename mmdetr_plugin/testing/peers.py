@@ -161,11 +161,6 @@ def hf_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DETR]:
     return peer, model
 
 
-def gain_of(name: str) -> float:
-    """See :func:`randomise_`."""
-    return 2**0.5 if name in HF_HG else 1.0
-
-
 def hgnet_options(backbone: ConfigDict) -> dict[str, Any]:
     """Arguments of transformers' config of D-FINE, for our backbone."""
     import transformers
