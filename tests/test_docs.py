@@ -114,3 +114,13 @@ def test_every_model_type_is_listed() -> None:
 def test_links_lead_somewhere(name: str) -> None:
     links = re.findall(r'\]\((?!http)([^)#]+)', page(name))
     assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []
+
+
+def test_every_promise_has_its_test() -> None:
+    """`docs/reliability.md` names a test for each; `::name` alone is in the file named before it."""
+    file, absent = '', []
+    for found, name in re.findall(r'`(test_\w+\.py)?::(test_\w+)`', page('reliability')):
+        file = found or file
+        if f'def {name}(' not in (ROOT / 'tests' / file).read_text(encoding='utf-8'):
+            absent.append(f'{file}::{name}')
+    assert absent == []

@@ -10,14 +10,14 @@ from typing import Any
 from torch import Tensor
 
 DEPTH = 100
-"""Dictionaries and lists may be nested so deep."""
+"""How deep dictionaries and lists of a checkpoint may be nested."""
 
 ENTRIES = 10_000_000
-"""A checkpoint may have so many entries."""
+"""The largest number of entries of a checkpoint."""
 
 FACTOR, SLACK = 16, 1 << 28
-"""Tensors may take so many times the size of their file, plus so many bytes: aliases are counted once
-for each name."""
+"""All tensors together may take ``FACTOR`` times the bytes of their file, plus ``SLACK`` bytes. A
+tensor with several names counts once for each name."""
 
 
 def check_archive(path: Path) -> None:

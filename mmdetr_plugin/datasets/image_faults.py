@@ -55,7 +55,8 @@ def image_faults(
 
     Args:
         threads: threads that read; None = one for each core.
-        most: read only so many, evenly spaced, and of these only the headers; None = read all.
+        most: the largest number of images to look at, evenly spaced; only their headers are read then.
+            None = all images, to their end.
     """
     images = coco['images']
     if most is not None and len(images) > most:

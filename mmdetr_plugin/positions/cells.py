@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..ops.coordinates import sine_code
 from ..registry import MODELS
-from .maps import PositionEncoding
+from .maps import SineCodes
 
 
 @MODELS.register_module()
-class CellPosition(PositionEncoding):
+class CellPosition(SineCodes):
     """Fixed codes of the number of a cell's row and column, not divided by the size of the map.
 
     The channels are the sines and cosines of the row, then those of the column (RT-DETR's encoder).
@@ -32,12 +32,7 @@ class CellPosition(PositionEncoding):
         at: str = 'attention',
         num_levels: int = 1,
     ) -> None:
-        super().__init__(embed_dims, level_embed, at, num_levels)
-        if embed_dims % 4:
-            raise ValueError(
-                f'embed_dims must be a multiple of 4 for codes of cells, got {embed_dims}; change it'
-            )
-        self.temperature = temperature
+        super().__init__(embed_dims, level_embed, temperature, at, num_levels)
 
     def grid(self, mask: Tensor) -> Tensor:
         batch, height, width = mask.shape

@@ -84,8 +84,27 @@ class PositionEncoding(nn.Module):
         return tokens + codes if self.at == 'input' else tokens, torch.zeros_like(codes)
 
 
+class SineCodes(PositionEncoding):
+    """Base of fixed codes of sines and cosines, half of the channels for each axis."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        level_embed: bool | int,
+        temperature: float,
+        at: str,
+        num_levels: int,
+    ) -> None:
+        super().__init__(embed_dims, level_embed, at, num_levels)
+        if embed_dims % 4:
+            raise ValueError(
+                f'embed_dims must be a multiple of 4 for sine codes, got {embed_dims}; change it'
+            )
+        self.temperature = temperature
+
+
 @MODELS.register_module()
-class SinePosition(PositionEncoding):
+class SinePosition(SineCodes):
     """Fixed sine codes, half of the channels for y, half for x (DETR, appendix A.4).
 
     Args:
@@ -109,12 +128,7 @@ class SinePosition(PositionEncoding):
         at: str = 'attention',
         num_levels: int = 1,
     ) -> None:
-        super().__init__(embed_dims, level_embed, at, num_levels)
-        if embed_dims % 4:
-            raise ValueError(
-                f'embed_dims must be a multiple of 4 for sine codes, got {embed_dims}; change it'
-            )
-        self.temperature = temperature
+        super().__init__(embed_dims, level_embed, temperature, at, num_levels)
         self.offset = offset
         self.eps = eps
         self.shifted_extent = shifted_extent

@@ -44,7 +44,8 @@ def count(path: str | Path, height: int, width: int, num_classes: int | None = N
         cfg.model.num_classes = num_classes
     try:
         return _count(cfg, height, width, 'meta')
-    except (NotImplementedError, RuntimeError):  # RoIAlign knows no shapes-only tensors
+    # RoIAlign and NMS need values. Any other error comes again, and is raised then.
+    except (NotImplementedError, RuntimeError):
         return _count(cfg, height, width, 'cpu')
 
 
