@@ -135,17 +135,30 @@ class DeformableProjections(nn.Module):
         """(B, N, C): weighted sum of samples of levels that have equally many points."""
         layout = (len(shapes), -1)
         offsets, weights = offsets.unflatten(3, layout), weights.unflatten(3, layout)
-        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+        locations = sampling_places(points, offsets, shapes)
         if self.sampling == 'discrete':
             return sample_cells(value, shapes, locations, weights).to(value.dtype)
         return deformable_attention(value, shapes, locations, weights, self.backend)
 
-    def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
-        """Offsets are cells around a point, fractions of half the size around a box."""
-        if points.shape[-1] == 2:
-            sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
-            return points + offsets / sizes[:, None]
-        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
+
+def sampling_places(points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """(B, N, heads, L, P, 2): where samples lie, in the unit square of every level.
+
+    Offsets are cells around a point, fractions of half the size around a box. What is added to them is
+    repeated for all points of a level first: it is small, and the one pass over the offsets then reads
+    whole rows.
+
+    Args:
+        points: (B, N, L, 2 | 4), reference points or boxes.
+        offsets: (B, N, heads, L, P, 2).
+    """
+    number = offsets.shape[-2]
+    spread = points[:, :, None, :, None].expand(-1, -1, -1, -1, number, -1)
+    centers = spread[..., :2].contiguous()
+    if points.shape[-1] == 2:
+        sizes = level_tables(shapes, points.device)[0].flip(-1).to(offsets.dtype)  # (L, 2) as (W, H)
+        return torch.addcdiv(centers, offsets, sizes[:, None].repeat(1, number, 1))
+    return torch.addcmul(centers, offsets, (spread[..., 2:] * (0.5 / number)).contiguous())
 
 
 @MODELS.register_module()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..ops.dropout import Dropout
+from ..ops.linear import linear_relu
 from ..registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -34,4 +35,8 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        if type(self.activation) is nn.ReLU:
+            hidden = linear_relu(self.linear1, x)
+        else:
+            hidden = self.activation(self.linear1(x))
+        return self.linear2(self.dropout(hidden))
