@@ -29,7 +29,7 @@ def small(cfg: Config) -> Config:
     """The demo's config with the shrunk model of another config, for boxes on the digits set.
 
     Optimizer settings of parts other than the backbone stay as published, e.g. the tenth of the
-    rate for sampling offsets. A mask head stays; what it is trained on must then have masks.
+    rate for sampling offsets (:func:`relative_rates`). A mask head stays; what it is trained on must then have masks.
     """
     demo = Config.fromfile(config_path(DEMO))
     single = cfg.model.get('num_levels', 1) == 1
@@ -69,7 +69,17 @@ def small(cfg: Config) -> Config:
     if single and reader and reader.get('prior'):
         reader.prior.strides = (SINGLE_STRIDE,)
     demo.model = model
-    rates = cfg.get('optim_wrapper', {}).get('paramwise_cfg', {}).get('custom_keys', {})
-    rates = {part: rate for part, rate in rates.items() if part != 'backbone'}
-    demo.optim_wrapper.paramwise_cfg.custom_keys.update(rates)
+    demo.optim_wrapper.paramwise_cfg.custom_keys.update(relative_rates(cfg))
     return demo
+
+
+def relative_rates(cfg: Config) -> dict[str, dict]:
+    """Settings of parts other than the backbone, e.g. ``lr_mult``.
+
+    They hold for AdamW. TSP's are those by which AdamW's rate follows from the much larger one of SGD.
+    """
+    wrapper = cfg.get('optim_wrapper', {})
+    if wrapper.get('optimizer', {}).get('type') != 'AdamW':
+        return {}
+    keys = wrapper.get('paramwise_cfg', {}).get('custom_keys', {})
+    return {part: rate for part, rate in keys.items() if part != 'backbone'}
