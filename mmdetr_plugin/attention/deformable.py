@@ -156,7 +156,9 @@ def sampling_places(points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     spread = points[:, :, None, :, None].expand(-1, -1, -1, -1, number, -1)
     centers = spread[..., :2].contiguous()
     if points.shape[-1] == 2:
-        sizes = level_tables(shapes, points.device)[0].flip(-1).to(offsets.dtype)  # (L, 2) as (W, H)
+        sizes = (
+            level_tables(shapes, points.device)[0].flip(-1).to(offsets.dtype)
+        )  # (L, 2) as (W, H)
         return torch.addcdiv(centers, offsets, sizes[:, None].repeat(1, number, 1))
     return torch.addcmul(centers, offsets, (spread[..., 2:] * (0.5 / number)).contiguous())
 

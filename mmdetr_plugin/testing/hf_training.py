@@ -15,8 +15,8 @@ from ..structures import Targets
 from .golden_names import TERMS, golden_terms
 
 COMPARED = ('loss_cls', 'loss_bbox', 'loss_iou')
-"""The terms that transformers computes as the authors do. Of D-FINE's distributions it weights the pairs
-of one layer by the boxes of the layer before."""
+"""The terms that transformers computes as the authors do. In the losses of D-FINE's distributions it
+weights the pairs of one layer by the boxes of the layer before."""
 
 
 def hf_losses(peer: Any, images: Tensor, samples: SampleList) -> dict[str, Tensor]:
@@ -81,8 +81,8 @@ def _d_fine_names(layers: int) -> dict[str, str]:
 def train_as_transformers_(model: Any) -> nn.Module:
     """Change what transformers does in another way than the authors.
 
-    RT-DETR: boxes of a layer send no gradient to the layer before. D-FINE: each layer has its own pairs,
-    and a noised box whose corners have crossed keeps its width.
+    RT-DETR: boxes of a layer send no gradient to the layer before. D-FINE: each layer has its own
+    pairs, and a noised box whose corners have crossed keeps its width.
     """
     if model.head.refine == 'look_forward_twice':
         model.head.refine = 'iterative'

@@ -29,7 +29,8 @@ def small(cfg: Config) -> Config:
     """The demo's config with the shrunk model of another config, for boxes on the digits set.
 
     Optimizer settings of parts other than the backbone stay as published, e.g. the tenth of the
-    rate for sampling offsets (:func:`relative_rates`). A mask head stays; what it is trained on must then have masks.
+    rate for sampling offsets (:func:`relative_rates`). A mask head stays; what it is trained on must
+    then have masks.
     """
     demo = Config.fromfile(config_path(DEMO))
     single = cfg.model.get('num_levels', 1) == 1

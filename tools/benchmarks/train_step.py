@@ -13,9 +13,9 @@ timed. The image is not padded. The optimizer's step is the same for both and is
 are given the same noise where they are compared.
 
 The models of transformers need two images on the CPU: for one, torch 2.13 computes wrong gradients of
-their batch norms (the map is contiguous, its gradient is in channels-last order). Their D-FINE has fewer
-losses than ours; those of its distributions, which it does not compute as the authors do, are timed but
-not compared.
+their batch norms (the map is contiguous, its gradient is in channels-last order). Their D-FINE has
+fewer losses than ours; those of its distributions, which it does not compute as the authors do, are
+timed but not compared.
 """
 
 from __future__ import annotations
