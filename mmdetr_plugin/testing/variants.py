@@ -15,8 +15,6 @@ from .shrinking import ModelSize, shrink
 DEMO = 'digits_deformable_detr'
 """The config whose data, schedule and size all small variants share."""
 NUM_QUERIES = 30
-NUM_REGIONS = 120
-"""Where queries are an RPN's regions, of which a quarter at most may be matched (TSP-RCNN)."""
 DECODER_LAYERS = 3
 SINGLE = {'num_stages': 3, 'strides': (1, 2, 2), 'dilations': (1, 1, 1)}
 SINGLE_STRIDE = 16
@@ -60,8 +58,6 @@ def small(cfg: Config) -> Config:
     model = shrink(cfg.model, size)
     if model.backbone.type == 'HGNetV2':  # it is trained from scratch
         model.backbone.update(frozen_stages=-1, frozen_norms=False)
-    if model['queries'].type == 'RegionProposals':
-        model['queries'].num_queries = NUM_REGIONS
     reader = model.decoder.layer.cross_attn
     if reader and reader.get(
         'levels'

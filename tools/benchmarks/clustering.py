@@ -86,7 +86,7 @@ def evaluate(config: str, checkpoint: str, rounds: int | None) -> str:
             type='AdaptiveClusteringAttention', q_hashes=rounds
         )
     with tempfile.TemporaryDirectory() as folder, open(f'{folder}/log', 'w') as log, quiet(log):
-        cfg.work_dir = folder
+        cfg.work_dir, cfg.experiment_name = folder, f'rounds_{rounds}'
         found = Runner.from_cfg(cfg).val()
     name = 'exact' if rounds is None else f'{rounds} rounds'
     return f'| {name} | {found["coco/bbox_mAP"]:.3f} | {found["coco/bbox_mAP_50"]:.3f} |'
