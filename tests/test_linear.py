@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdetr_plugin.ops import linear as module
-from mmdetr_plugin.ops.linear import linear_relu
+from mmdetr_plugin.ops.linear import apply_linear
 
 needs_onednn = pytest.mark.skipif(module.FUSED is None, reason='torch was built without oneDNN')
 
@@ -23,15 +23,19 @@ def layer() -> nn.Linear:
 def test_equal_to_its_parts(layer: nn.Linear, shape: tuple[int, ...], grad: bool) -> None:
     x = torch.randn(shape)
     with torch.set_grad_enabled(grad):
-        found = linear_relu(layer, x)
+        found = apply_linear(layer, x, relu=True)
+        plain = apply_linear(layer, x)
     torch.testing.assert_close(found, layer(x).relu(), check_stride=False)
+    torch.testing.assert_close(plain, layer(x), check_stride=False)
 
 
 def test_tensors_of_any_layout_and_layers_without_bias() -> None:
     layer = nn.Linear(6, 10, bias=False)
     x = torch.randn(6, 3, 2).transpose(0, 2)
     with torch.inference_mode():
-        torch.testing.assert_close(linear_relu(layer, x), layer(x).relu(), check_stride=False)
+        torch.testing.assert_close(
+            apply_linear(layer, x, relu=True), layer(x).relu(), check_stride=False
+        )
 
 
 @needs_onednn
@@ -46,10 +50,10 @@ def test_one_operator_in_inference_and_two_in_training(
 
     monkeypatch.setattr(module, 'FUSED', fused)
     x = torch.randn(2, 6)
-    linear_relu(layer, x).sum().backward()
+    apply_linear(layer, x, relu=True).sum().backward()
     assert layer.weight.grad is not None and not calls
     with torch.no_grad():
-        linear_relu(layer, x)
+        apply_linear(layer, x, relu=True)
     assert len(calls) == 1
 
 
@@ -66,7 +70,7 @@ def test_stands_back(layer: nn.Linear, reason: str, monkeypatch: pytest.MonkeyPa
         layer = type('Other', (nn.Linear,), {})(6, 10)
     on = torch.backends.mkldnn.flags(enabled=reason != 'off')
     with torch.no_grad(), on, torch.autocast('cpu', enabled=reason == 'autocast'):
-        linear_relu(layer, x)
+        apply_linear(layer, x, relu=True)
     assert len(seen) == (reason == 'hook')
 
 
@@ -77,7 +81,7 @@ def test_graphs_have_standard_operators(layer: nn.Linear) -> None:
             self.layer = layer
 
         def forward(self, x: Tensor) -> Tensor:
-            return linear_relu(self.layer, x)
+            return apply_linear(self.layer, x, relu=True)
 
     x = torch.randn(2, 6)
     with torch.no_grad():
@@ -88,5 +92,5 @@ def test_graphs_have_standard_operators(layer: nn.Linear) -> None:
 
 def test_products_are_counted(layer: nn.Linear) -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        linear_relu(layer, torch.randn(3, 6))
+        apply_linear(layer, torch.randn(3, 6))
     assert counter.get_total_flops() == 2 * 3 * 6 * 10

@@ -1,4 +1,4 @@
-"""A linear layer and the ReLU after it, in one pass where that is possible."""
+"""Linear layers with a ReLU after them, in one pass where that is possible."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FUSED = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 gradient. None = this build of torch has no oneDNN."""
 
 
-def linear_relu(linear: nn.Module, x: Tensor) -> Tensor:
-    """``relu(linear(x))``: (..., C) -> (..., D).
+def apply_linear(linear: nn.Module, x: Tensor, relu: bool = False) -> Tensor:
+    """``linear(x)``, or ``relu(linear(x))``: (..., C) -> (..., D).
 
-    Inference on the CPU in single precision takes one pass over the output in the place of three (copy
-    the bias, add the product, clamp). Equal up to rounding.
+    Inference on the CPU in single precision takes one pass over the output in the place of up to three
+    (copy the bias, add the product, clamp). Equal up to rounding.
     """
     if FUSED is not None and _plain(linear, x):
-        return FUSED(x, linear.weight, linear.bias, 'relu', [], '')
-    return F.relu(linear(x))
+        return FUSED(x, linear.weight, linear.bias, 'relu' if relu else 'none', [], '')
+    return F.relu(linear(x)) if relu else linear(x)
 
 
 def _plain(linear: nn.Module, x: Tensor) -> bool:

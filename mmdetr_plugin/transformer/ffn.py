@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..ops.dropout import Dropout
-from ..ops.linear import linear_relu
+from ..ops.linear import apply_linear
 from ..registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -35,8 +35,7 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(self.activation) is nn.ReLU:
-            hidden = linear_relu(self.linear1, x)
-        else:
-            hidden = self.activation(self.linear1(x))
-        return self.linear2(self.dropout(hidden))
+        relu = type(self.activation) is nn.ReLU
+        hidden = apply_linear(self.linear1, x, relu)
+        hidden = self.dropout(hidden if relu else self.activation(hidden))
+        return apply_linear(self.linear2, hidden)
