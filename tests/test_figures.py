@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from unittest import mock
 
 import mmcv
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import tiny
 import torch
 from cli import TOOLS, load
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -53,9 +55,19 @@ def scene(dense: Predictor) -> Scene:
 
 def texts(figure: Figure) -> list[Text]:
     """The texts of a figure that are drawn, after its layout."""
-    figure.canvas.draw()
-    every = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
-    return [text for text in every if text.get_window_extent().width > 0]
+    drawn = set()  # ticks beyond an axis are objects too, but are not drawn
+    draw_text = RendererAgg.draw_text
+
+    def keep(
+        renderer: RendererAgg, gc: object, x: float, y: float, text: str, *more: object, **rest
+    ):
+        drawn.add(text)
+        return draw_text(renderer, gc, x, y, text, *more, **rest)
+
+    with mock.patch.object(RendererAgg, 'draw_text', keep):
+        figure.canvas.draw()
+    every = [text for text in figure.findobj(Text) if text.get_visible()]
+    return [text for text in every if drawn & set(text.get_text().split('\n')) - {''}]
 
 
 def assert_legible(figure: Figure) -> None:

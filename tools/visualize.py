@@ -78,7 +78,7 @@ def draw(args: argparse.Namespace) -> Figure:
         return curves_figure(runs, args.metric)
     model = load(args.config, args.checkpoint, args.device)
     if args.kind == 'slots':
-        paths = find_files(args.input, args.out.with_suffix('')).paths
+        paths = list(find_files(args.input, args.out.with_suffix('')).paths)
         boxes = [predicted_boxes(model, path) for path in track_iter_progress(paths)]
         return slots_figure(np.stack(boxes), args.queries)
     scene = look(model, args.input, args.objects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 PANEL = 3.4
 """Inches of the longer side of a picture."""
-COLOURS = 'inferno'
+SHARE: dict[str, Any] = {'cmap': 'inferno', 'vmin': 0.0, 'vmax': 1.0}
+"""Colours of weights, as shares of the largest weight in a panel."""
+TINY = 1e-12
+LETTERS = 11
+"""Letters of a panel's title in an inch."""
 
 
 def decoder_figure(scene: Scene, layer: int = -1) -> Figure:
@@ -40,8 +45,8 @@ def decoder_figure(scene: Scene, layer: int = -1) -> Figure:
     for i, (axes, query) in enumerate(zip(panels.flat, scene.queries)):
         drawn = draw_attention(axes, scene, record, query)
         draw_box(axes, scene.boxes[i])
-        axes.set_title(f'{scene.names[i]} {scene.scores[i]:.2f}', fontsize='medium')
-    _add_bar(figure, panels, drawn, record)
+        _title(axes, f'{scene.names[i]} {scene.scores[i]:.2f}')
+    _add_bar(figure, panels, drawn)
     return figure
 
 
@@ -67,8 +72,8 @@ def encoder_figure(
     for axes, (x, y) in zip(panels.flat, points):
         drawn = draw_attention(axes, scene, record, token_at(scene, record.shapes, x, y))
         axes.plot(x, y, marker='o', markersize=9, markerfacecolor='none', color='cyan', mew=2)
-        axes.set_title(f'point ({x:.0f}, {y:.0f})', fontsize='medium')
-    _add_bar(figure, panels, drawn, record)
+        _title(axes, f'point ({x:.0f}, {y:.0f})')
+    _add_bar(figure, panels, drawn)
     return figure
 
 
@@ -95,14 +100,14 @@ def heads_figure(scene: Scene, number: int = 0, layer: int = -1) -> Figure:
     figure, panels = make_figure(scene, len(rows), heads, panel=1.9)
     title = f'{scene.names[number]} {scene.scores[number]:.2f}'
     figure.suptitle(f'Decoder attention of each head, {title}, {_which(layer)}')
-    for line, (name, weights) in zip(panels, rows.items()):
+    for row, (line, (name, weights)) in enumerate(zip(panels, rows.items())):
         for head, axes in enumerate(line):
             if weights is None:
                 draw_attention(axes, scene, record, query, head)
             else:
                 draw_map(axes, scene, joined_map(weights[0, head, query], record.shapes))
             draw_box(axes, scene.boxes[number], width=1.0)
-            if line is panels[0]:
+            if row == 0:
                 axes.set_title(f'head {head + 1}', fontsize='small')
         line[0].set_ylabel(name)
     return figure
@@ -137,12 +142,12 @@ def draw_attention(
 
 
 def draw_map(axes: Axes, scene: Scene, weights: np.ndarray) -> Any:
-    """Lay weights (H, W) of the cells over the image."""
+    """Lay weights (H, W) of the cells over the image; the largest has the brightest colour."""
     width, height = scene.canvas
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    style = {'cmap': COLOURS, 'alpha': 0.65, 'interpolation': 'bilinear'}
+    style = {'alpha': 0.65, 'interpolation': 'bilinear', **SHARE}
     limits = axes.get_xlim(), axes.get_ylim()
-    drawn = axes.imshow(weights, extent=extent, **style)
+    drawn = axes.imshow(weights / max(weights.max(), TINY), extent=extent, **style)
     axes.set(xlim=limits[0], ylim=limits[1])
     return drawn
 
@@ -154,10 +159,9 @@ def draw_places(
     places = torch.cat([x[0, query, heads].flatten(0, -2) for x in record.locations]).float().cpu()
     weights = torch.cat([w[0, query, heads].flatten() for w in record.weights]).float().cpu()
     order = weights.argsort()
+    shares = (weights[order] / weights.max().clamp(min=TINY)).numpy()
     x, y = (places[order] * torch.tensor(scene.canvas) - 0.5).T.numpy()
-    return axes.scatter(
-        x, y, c=weights[order].numpy(), s=14, cmap=COLOURS, edgecolors='white', lw=0.3
-    )
+    return axes.scatter(x, y, c=shares, s=14, edgecolors='white', lw=0.3, **SHARE)
 
 
 def joined_map(weights: Tensor, shapes: Shapes) -> np.ndarray:
@@ -201,6 +205,12 @@ def _which(layer: int) -> str:
     return 'last layer' if layer == -1 else f'layer {layer + 1}' if layer >= 0 else f'layer {layer}'
 
 
-def _add_bar(figure: Figure, panels: np.ndarray, drawn: Any, record: Attention) -> None:
-    what = 'weight of a sample' if isinstance(record, SampledAttention) else 'weight, mean of heads'
-    figure.colorbar(drawn, ax=panels.ravel().tolist(), label=what, fraction=0.03, pad=0.01)
+def _add_bar(figure: Figure, panels: np.ndarray, drawn: Any) -> None:
+    label = 'share of the largest'
+    figure.colorbar(drawn, ax=panels.ravel().tolist(), label=label, fraction=0.03, pad=0.01)
+
+
+def _title(axes: Axes, text: str) -> None:
+    """A title that is broken into lines as wide as the panel."""
+    width = axes.get_window_extent().width / axes.figure.get_dpi()
+    axes.set_title(textwrap.fill(text, max(8, int(width * LETTERS))), fontsize='medium')
