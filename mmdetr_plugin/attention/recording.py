@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +72,8 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecords]:
         return op.register_forward_pre_hook(look)
 
     handles = [watch(*pair) for pair in ops]
-    compiled = [(part, part.compiled) for part in model.modules() if hasattr(part, 'compiled')]
+    detectors: list[Any] = [part for part in model.modules() if hasattr(part, 'compiled')]
+    compiled = [(part, part.compiled) for part in detectors]
     for part, graphs in compiled:
         part.compiled = Compiled(cells=graphs.cells)
     try:
