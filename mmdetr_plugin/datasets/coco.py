@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from ..registry import DATASETS, TRANSFORMS
+from ..registry import DATASETS
 from .annotations import read_coco
+from .image_loading import checked_step
 
 
 class RepairedCoco(COCO):
@@ -43,7 +43,7 @@ class CheckedCocoDataset(CocoDataset):
     COCOAPI = RepairedCoco
 
     def __init__(self, *args: Any, pipeline: list[Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, pipeline=[_checked(step) for step in pipeline or []], **kwargs)
+        super().__init__(*args, pipeline=[checked_step(step) for step in pipeline or []], **kwargs)
 
     def filter_data(self) -> list[dict]:
         kept = super().filter_data()
@@ -53,13 +53,3 @@ class CheckedCocoDataset(CocoDataset):
                 f'filter_cfg={self.filter_cfg} left out all; tools/check_dataset.py shows what is wrong'
             )
         return kept
-
-
-def _checked(step: Any) -> Any:
-    """``step`` of a pipeline; mmcv's loading of images is replaced by the checked one."""
-    if isinstance(step, dict) and 'type' in step:
-        kind = step['type']
-        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
-        if cls is LoadImageFromFile:
-            return {**step, 'type': 'mmdetr_plugin.LoadImage'}
-    return step
