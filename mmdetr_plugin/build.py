@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from mmengine.registry import Registry
-from torch import nn
 
 from .arguments import SlotError, building, check_arguments, check_type, place_of
 
@@ -39,7 +38,7 @@ def build_slot(
     if cfg is None:
         return None
     if not isinstance(cfg, Mapping):
-        if not isinstance(cfg, nn.Module) and contract is None:
+        if type(cfg).__module__ == 'builtins':
             check_type(Mapping, cfg, place_of(slot))
         _check_contract(type(cfg), contract, place_of(slot))
         return cfg

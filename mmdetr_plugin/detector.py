@@ -116,6 +116,7 @@ class DETR(SlottedDetector):
             ValueError: the samples are missing, their number is not that of the images, or they have no
                 ``gt_instances``.
         """
+        check_batch(batch_inputs, self.backbone)
         check_annotated(batch_data_samples, len(batch_inputs))
         targets = Targets.from_samples(batch_data_samples, self.num_classes)
         outputs = self.run(batch_inputs, batch_data_samples, targets)
