@@ -15,7 +15,7 @@ SIZES = dict.fromkeys(
         *('feature_dims', 'map_dims', 'in_channels', 'out_channels', 'base_channels'),
         *('num_heads', 'num_layers', 'num_levels', 'num_points', 'num_queries', 'num_classes'),
         *('num_outs', 'num_stages', 'depth', 'depths', 'kernel_size', 'patch_size', 'strides'),
-        *('dilations', 'window_size', 'pad_size_divisor', 'num_groups'),
+        *('dilations', 'window_size', 'stem_channels', 'pad_size_divisor', 'num_groups'),
     ),
     POSITIVE,
 )
@@ -34,7 +34,15 @@ OWN = {
     **dict.fromkeys(
         (
             *('num_patterns', 'num_things', 'min_area', 'num_fine', 'start_level', 'layer'),
-            *('group', 'num_denoising', 'loss_weight', 'weight', 'background_weight'),
+            *(
+                'group',
+                'num_denoising',
+                'encoder',
+                'level_embed',
+                'loss_weight',
+                'weight',
+                'background_weight',
+            ),
             *('unmatched_weight', 'alpha', 'beta', 'gamma', 'eps', 'box_noise', 'class_weight'),
         ),
         NOT_NEGATIVE,
