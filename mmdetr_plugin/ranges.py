@@ -34,15 +34,8 @@ OWN = {
     **dict.fromkeys(
         (
             *('num_patterns', 'num_things', 'min_area', 'num_fine', 'start_level', 'layer'),
-            *(
-                'group',
-                'num_denoising',
-                'encoder',
-                'level_embed',
-                'loss_weight',
-                'weight',
-                'background_weight',
-            ),
+            *('group', 'num_denoising', 'encoder', 'level_embed', 'loss_weight', 'weight'),
+            'background_weight',
             *('unmatched_weight', 'alpha', 'beta', 'gamma', 'eps', 'box_noise', 'class_weight'),
         ),
         NOT_NEGATIVE,
