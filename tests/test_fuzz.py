@@ -121,7 +121,9 @@ def test_annotation_files(folder: Path, data: bytes) -> None:
     try:
         coco = read_coco(file)
         read_contents(coco, ('nut', 'bolt'))
-        dataset = CheckedCocoDataset(ann_file=str(file), metainfo={'classes': ('nut', 'bolt')})
+        dataset = CheckedCocoDataset(
+            ann_file=str(file), data_prefix={'img': '.'}, metainfo={'classes': ('nut', 'bolt')}
+        )
     except ValueError as error:
         assert is_ours(error), repr(error)
     else:
