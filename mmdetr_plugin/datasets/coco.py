@@ -37,13 +37,23 @@ class CheckedCocoDataset(CocoDataset):
     `tools/train.py` and `tools/test.py` take this class where a config states `CocoDataset`.
 
     Raises:
-        ValueError: the file is not COCO; no image is left after filtering.
+        ValueError: the file is not COCO, two annotations have one id, or no image is left after
+            filtering.
     """
 
     COCOAPI = RepairedCoco
 
     def __init__(self, *args: Any, pipeline: list[Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, pipeline=[checked_step(step) for step in pipeline or []], **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        try:
+            return super().load_data_list()
+        except AssertionError as error:  # mmdet's only one: two annotations have one id
+            raise ValueError(
+                f'the ids of annotations in {self.ann_file} must be unique, got: {error}; give them '
+                'new ids, as a merge of files must do'
+            ) from error
 
     def filter_data(self) -> list[dict]:
         kept = super().filter_data()
