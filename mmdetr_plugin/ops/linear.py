@@ -36,7 +36,7 @@ def _plain(linear: nn.Module, x: Tensor) -> bool:
         and type(x) is Tensor
         and not torch.is_autocast_enabled('cpu')
         and not (linear._forward_hooks or linear._forward_pre_hooks)
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
