@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
+from .ops.precision import in_own_precision
 from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
@@ -24,6 +25,7 @@ class DETR(SlottedDetector):
     Args: the slots, see :class:`~mmdetr_plugin.slots.SlottedDetector`.
     """
 
+    @in_own_precision
     def run(
         self,
         images: Tensor,
