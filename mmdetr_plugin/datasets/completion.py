@@ -56,7 +56,9 @@ def _complete_classes(cfg: Config) -> Classes:
     found: dict[str, Classes] = {}
     for split in ('train', 'val', 'test'):
         for key, dataset in annotated_datasets(cfg, split):
-            classes = dataset_classes(key, dataset, split != 'test') or next(iter(found.values()), None)
+            classes = dataset_classes(key, dataset, split != 'test') or next(
+                iter(found.values()), None
+            )
             if classes is None:
                 raise _no_classes(cfg, key)
             found[key] = classes
