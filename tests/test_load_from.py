@@ -18,6 +18,7 @@ def test_weights_that_would_be_overwritten_are_not_read(tmp_path: Path) -> None:
     torch.manual_seed(3)
     weights = MODELS.build(cfg.model).state_dict()
     torch.save(weights, tmp_path / 'weights.pth')
+    cfg.custom_hooks.pop()  # EMA, which only a training sets up
     cfg.update(experiment_name='load_from', launcher='none')
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='absent.pth')
     parser = argparse.ArgumentParser()
