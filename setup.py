@@ -37,6 +37,7 @@ EXTRAS_REQUIRE = {
     'dev': [
         'pytest>=8',
         'pytest-xdist>=3.6',
+        'hypothesis>=6.100',
         'ruff>=0.5',
         'mypy>=1.8',
         'pre-commit>=3.5',

@@ -10,6 +10,8 @@ from typing import Any
 
 from mmengine.registry import Registry
 
+from .arguments import SlotError, building, check_arguments, check_type, place_of
+
 _HANDED_DOWN: ContextVar[Mapping[str, Any] | None] = ContextVar('handed down', default=None)
 """The shared values of the slots that enclose the one being built."""
 
@@ -24,77 +26,76 @@ def build_slot(
     Args:
         registry: the registry that knows the type.
         cfg: the slot's config. None, or an object that is already built, is returned unchanged.
-        slot: the slot's name, for messages.
+        slot: the slot's name in the part around it, for messages.
         contract: base class that the class of the slot must have.
         shared: values that are stated once (``embed_dims``, ``num_classes``, ...).
 
     Raises:
-        ValueError: the config has no type, an unknown type, a type that does not fit the slot, lacks
-            an argument that its class needs, or has one that it does not take.
+        SlotError: the config has no type, an unknown type, a type that does not fit the slot, lacks
+            an argument that its class needs, has one that it does not take, or one of a wrong type
+            or value. It is a ValueError.
     """
     if cfg is None:
         return None
     if not isinstance(cfg, Mapping):
-        _check_contract(type(cfg), contract, slot)
+        if type(cfg).__module__ == 'builtins':
+            check_type(Mapping, cfg, place_of(slot))
+        _check_contract(type(cfg), contract, place_of(slot))
         return cfg
     args = dict(cfg)
+    place = place_of(slot, cfg)
     if 'type' not in args:
-        raise ValueError(f"slot '{slot}' needs a dict with a 'type', got {dict(cfg)}; add type=...")
-    kind = args['type']
-    if isinstance(kind, str) and '.' not in kind and '_scope_' in args:
-        kind = f'{args["_scope_"]}.{kind}'  # inherited by ``mmdet::``
-    cls = kind if inspect.isclass(kind) else _lookup(registry, kind, slot)
-    _check_contract(cls, contract, slot)
+        raise SlotError(f"slot '{place}' needs a dict with a 'type', got {args}; add type=...")
+    kind, scope = args.pop('type'), args.pop('_scope_', None)
+    if isinstance(kind, str) and '.' not in kind and scope is not None:
+        kind = f'{scope}.{kind}'  # inherited by ``mmdet::``
+    cls = kind if inspect.isclass(kind) else _lookup(registry, kind, place)
+    _check_contract(cls, contract, place)
     parameters = inspect.signature(cls).parameters
     shared = {**(_HANDED_DOWN.get() or {}), **shared}
+    unknown_here = {name for name, value in shared.items() if value is None and name not in args}
     for name, value in shared.items():
         if name in parameters:
             args.setdefault(name, value)
-    missing = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and name not in args
-    ]
-    if missing:
-        raise ValueError(
-            f"slot '{slot}': {cls.__name__} needs {missing}, got {sorted(set(args) - {'type'})}; state "
-            'them in its config'
-        )
-    unknown = sorted(set(args) - set(parameters) - {'type', '_scope_'})
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        raise ValueError(
-            f"slot '{slot}': {cls.__name__} takes {sorted(parameters)}, got {unknown}; "
-            'remove or rename these arguments'
-        )
+    check_arguments(cls, args, place, skip=unknown_here)
     token = _HANDED_DOWN.set({**shared, **{name: args[name] for name in shared if name in args}})
     try:
-        return registry.build({**args, 'type': cls})
+        with building(place, cls.__name__, args):
+            return registry.build({**args, 'type': cls})
     finally:
         _HANDED_DOWN.reset(token)
 
 
-def _check_contract(cls: type, contract: type | None, slot: str) -> None:
+def _check_contract(cls: type, contract: type | None, place: str) -> None:
     if contract is not None and not issubclass(cls, contract):
-        raise ValueError(
-            f"slot '{slot}' needs a subclass of {contract.__module__}.{contract.__name__}, got "
+        raise SlotError(
+            f"slot '{place}' needs a subclass of {contract.__module__}.{contract.__name__}, got "
             f'{cls.__module__}.{cls.__name__}; choose another type, or derive it from that class'
         )
 
 
-def _lookup(registry: Registry, kind: str, slot: str) -> type:
+def _lookup(registry: Registry, kind: Any, place: str) -> type:
     try:
-        cls = registry.get(kind)
+        cls = registry.get(kind) if isinstance(kind, str) else None
     except RuntimeError:  # mmengine raises it for a name that no registry knows
         cls = None
     if cls is None:
-        names = sorted(registry.module_dict)
-        near = difflib.get_close_matches(kind.split('.')[-1], names, n=3, cutoff=0.4) or names
-        raise ValueError(
-            f"slot '{slot}' must name a registered type, got {kind!r}; did you mean one of {near}?"
+        near = _near(registry, str(kind).split('.')[-1])
+        raise SlotError(
+            f"slot '{place}' must name a registered type, got {kind!r}; did you mean one of {near}?"
         )
     return cls
+
+
+def _near(registry: Registry, name: str) -> list[str]:
+    """Registered names that are like ``name``: ours, else those of the parents, else all of ours."""
+    known: Registry | None = registry
+    while known is not None:
+        near = difflib.get_close_matches(name, known.module_dict, n=3, cutoff=0.4)
+        if near:
+            return near
+        known = known.parent
+    return sorted(registry.module_dict)
 
 
 def stated_layers(decoder: Any) -> int:

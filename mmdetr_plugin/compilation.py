@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,5 +56,12 @@ def compile_transformer(options: Mapping[str, Any] | None, has_masks: bool) -> C
         raise ValueError(
             'compile.cells must be 0 with a mask head, which would combine padded maps with unpadded '
             f'maps of the backbone, got {cells}; leave it out'
+        )
+    known = inspect.signature(torch.compile).parameters
+    unknown = sorted(set(options) - set(known) | {'model'} & set(options))
+    if unknown:
+        raise ValueError(
+            f'model.compile must be arguments of torch.compile, {sorted(set(known) - {"model"})}, or '
+            f'cells, got {unknown}; remove or rename them'
         )
     return Compiled(torch.compile(encode, **options), torch.compile(decode, **options), cells)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmdet.structures import SampleList
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
+from .datasets.image_loading import checked_step
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
+from .inputs import check_annotated, check_batch, prepare, unpadded
 from .ops.precision import in_own_precision
 from .queries.patches import stack_patches
 from .registry import MODELS
@@ -43,6 +48,7 @@ class DETR(SlottedDetector):
             aux: predict after all decoder layers, and make the encoder's proposals; else predict after
                 the last layer alone.
         """
+        check_batch(images, self.backbone)
         maps = self.backbone(images)
         embedded = self.embed(self.neck(maps[self.unread :]), samples, map_size(images))
         memory = self.compiled.encode(self, embedded)
@@ -74,6 +80,26 @@ class DETR(SlottedDetector):
         memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells, read)
         return memory if not samples else replace(memory, patches=stack_patches(samples))
 
+    @property
+    def cfg(self) -> Config:
+        """A copy of the whole config, which mmdet's ``init_detector`` sets.
+
+        ``inference_detector`` changes what it gets. Images are loaded with the checks of
+        :class:`~mmdetr_plugin.datasets.image_loading.LoadImage`.
+        """
+        cfg = copy.deepcopy(self._cfg)
+        if cfg.get('test_dataloader') is not None:
+            pipeline = get_test_pipeline_cfg(cfg)
+            pipeline[:] = [
+                ConfigDict(made) if isinstance(made, dict) else made
+                for made in map(checked_step, pipeline)
+            ]
+        return cfg
+
+    @cfg.setter
+    def cfg(self, cfg: Config) -> None:
+        self._cfg = cfg
+
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> one (B, C, h, w) map of the neck per level."""
         return self.neck(self.backbone(batch_inputs)[self.unread :])
@@ -86,7 +112,14 @@ class DETR(SlottedDetector):
         return self.run(batch_inputs, batch_data_samples).tensors()
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Weighted losses, one key per layer and term; keys without ``loss`` are only logged."""
+        """Weighted losses, one key per layer and term; keys without ``loss`` are only logged.
+
+        Raises:
+            ValueError: the samples are missing, their number is not that of the images, or they have no
+                ``gt_instances``.
+        """
+        check_batch(batch_inputs, self.backbone)
+        check_annotated(batch_data_samples, len(batch_inputs))
         targets = Targets.from_samples(batch_data_samples, self.num_classes)
         outputs = self.run(batch_inputs, batch_data_samples, targets)
         if self.teacher is not None:
@@ -94,14 +127,20 @@ class DETR(SlottedDetector):
         return self.criterion(outputs, targets)
 
     def predict(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: SampleList | None = None,
+        rescale: bool = True,
     ) -> SampleList:
         """Fill ``pred_instances`` of the samples.
 
         Boxes are xyxy in pixels of the original image, or without ``rescale`` of the network's input.
         With a mask head, instances have ``masks`` (M, H, W), bool, and a sample has a
-        ``pred_panoptic_seg`` if the post-processing makes one.
+        ``pred_panoptic_seg`` if the post-processing makes one. Without samples, the images have no
+        padding and are in their original size.
         """
+        check_batch(batch_inputs, self.backbone)
+        batch_data_samples = batch_data_samples or unpadded(batch_inputs)
         outputs = self.run(batch_inputs, batch_data_samples, aux=False)
         prediction = outputs.layers[-1]
         boxes = prediction.detected_boxes
@@ -129,9 +168,10 @@ class DETR(SlottedDetector):
         are left out.
 
         Raises:
+            ValueError: an image cannot be one, see :func:`~mmdetr_plugin.inputs.prepare`.
             FloatingPointError: predictions of an image are not finite.
         """
-        samples = super().val_step(data)
+        samples = super().val_step(prepare(data))
         check_finite(samples)
         for sample in samples:
             instances = sample.pred_instances

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmdet.models.detectors.base import BaseDetector
 
+from .arguments import Placed, checked
 from .backbones.channels import map_channels, split_channels
 from .build import build_slot, stated_layers
 from .checkpoints.layouts import DEFAULT, check_official
@@ -62,6 +63,7 @@ class SlottedDetector(BaseDetector):
         ValueError: a slot cannot be filled; the message names the slot and the remedy.
     """
 
+    @checked('model', skip=('num_classes',))
     def __init__(
         self,
         num_classes: int,
@@ -127,14 +129,16 @@ class SlottedDetector(BaseDetector):
         )
         check_widths(self.encoder, wide, embed_dims)
         stated['num_layers'] = stated_layers(decoder)
-        for branch in branches:
-            queries = {**branch, 'queries': queries}
+        if branches:
+            queries = Placed(queries, 'model.queries')
+        for i, branch in enumerate(branches):
+            queries = Placed({**branch, 'queries': queries}, f'model.branches.{i}')
         made = {'position': self.position, 'backbone': self.backbone}
         self.queries = build(queries, 'queries', contract=QuerySource, **made)
         self.decoder = build(decoder, 'decoder')
         self.head = build(head, 'head', contract=Head)
         self.criterion = build(criterion, 'criterion')
-        chosen = {**postprocess, **(test_cfg or {})}
+        chosen = {**postprocess, **test_cfg} if test_cfg else postprocess
         self.postprocess = build(chosen, 'postprocess', contract=PostProcess)
         finer = None if channels is None else channels[: self.unread]
         self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)

@@ -10,6 +10,7 @@ from mmdet.structures import SampleList
 from mmengine.config import Config
 from torch import Tensor
 
+from .arguments import SlotError, checked
 from .checkpoints.files import read_checkpoint
 from .registry import MODELS
 from .structures import Outputs
@@ -25,10 +26,20 @@ class Teacher:
         config: file of its config.
         checkpoint: file of its weights, in any layout that can be read; None = random ones.
         num_classes: of the model that is taught.
+
+    Raises:
+        SlotError: there is no config in the file, or it cannot be built.
     """
 
+    @checked('model.teacher')
     def __init__(self, config: str, checkpoint: str | None, num_classes: int) -> None:
-        cfg = Config.fromfile(config).model
+        try:
+            cfg = Config.fromfile(config).model
+        except (OSError, SyntaxError, AttributeError) as error:
+            raise SlotError(
+                f'model.teacher.config must be a file with the config of a model, got {config!r} '
+                f'({error}); change it'
+            ) from error
         cfg.num_classes = num_classes
         cfg.backbone.init_cfg = None
         self.model: Any = MODELS.build(cfg).requires_grad_(False).eval()

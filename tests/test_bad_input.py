@@ -50,14 +50,14 @@ def build(name: str, **options: object) -> nn.Module:
     ],
 )
 def test_unknown_type(options: dict, slot: str, near: str) -> None:
-    text = rf"slot '{slot}' must name a registered type, got '.*'; did you mean one of .*{near}"
+    text = rf"slot 'model\..*{slot}' must name a registered type, got '.*'; did you mean .*{near}"
     with pytest.raises(ValueError, match=text):
         build('detr_r50', **options)
 
 
 def test_slot_without_a_type() -> None:
     with pytest.raises(
-        ValueError, match=r"slot 'queries' needs a dict with a 'type', got .*add type"
+        ValueError, match=r"slot 'model.queries' needs a dict with a 'type', got .*add type"
     ):
         build('detr_r50', queries={'num_queries': 3})
 
@@ -73,7 +73,8 @@ def test_slot_without_a_type() -> None:
 )
 def test_unknown_argument(option: str, slot: str) -> None:
     name = option.rsplit('__', 1)[-1]
-    with pytest.raises(ValueError, match=rf"slot '{slot}': \w+ takes .* got \['{name}'\]; remove"):
+    text = rf"slot 'model\..*{slot}': \w+ takes .* got \['{name}'\]; remove"
+    with pytest.raises(ValueError, match=text):
         build('detr_r50', **{option: 1})
 
 
@@ -81,7 +82,7 @@ def test_arguments_of_the_criterion_that_are_no_losses() -> None:
     text = r"names of losses must begin with 'loss' .* got \['box_loss'\]; rename or remove them"
     with pytest.raises(ValueError, match=text):
         build('detr_r50', criterion__box_loss={'type': 'BoxL1Loss'})
-    with pytest.raises(ValueError, match=r"slot 'criterion.losses.loss_box' needs .* got .*int;"):
+    with pytest.raises(ValueError, match=r'model.criterion.losses.loss_box must be a dict, got 1;'):
         build('detr_r50', criterion__loss_box=1)
 
 
@@ -155,7 +156,7 @@ def test_parts_that_do_not_fit_together(name: str, options: dict, text: str) -> 
 @pytest.mark.parametrize(
     ('part', 'text'),
     [
-        ('encoder', r"slot 'encoder': Encoder needs \['num_layers'\], got .*; state them"),
+        ('encoder', r"slot 'model.encoder': Encoder needs \['num_layers'\], got .*; state them"),
         ('decoder', r'decoder.num_layers must be a positive integer, got None; state it'),
     ],
 )
@@ -355,7 +356,7 @@ def test_number_of_classes(value: object) -> None:
 def test_parts_of_mmdet_in_the_criterion(slot: str, part: dict) -> None:
     cfg = tiny.shrink(tiny.load('conditional_detr_r50').model)
     cfg.criterion[slot.removeprefix('losses.')] = part
-    text = rf"slot 'criterion.{slot}' needs a subclass of mmdetr_plugin\..* got mmdet\..*; choose"
+    text = rf"slot 'model.criterion.{slot}' needs a subclass of mmdetr_plugin\..* got mmdet\..*; choose"
     with pytest.raises(ValueError, match=text):
         MODELS.build(cfg)
 

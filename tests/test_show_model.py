@@ -90,5 +90,5 @@ def test_a_config_that_cannot_be_built_is_an_error() -> None:
     assert 'model.num_classes must be a number, got None' in text
     assert 'add --cfg-options model.num_classes=N' in text
     text = show('detr_r50', 'model.head.type=SetHed', code=2)
-    assert "slot 'head' must name a registered type, got 'SetHed'; did you mean" in text
+    assert "slot 'model.head' must name a registered type, got 'SetHed'; did you mean" in text
     assert 'Traceback' not in text

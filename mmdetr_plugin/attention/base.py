@@ -147,7 +147,7 @@ class GuidedAttention(AttentionOp):
         self.prior = build_slot(
             MODELS,
             prior,
-            'cross_attn.prior',
+            'prior',
             embed_dims=embed_dims,
             num_heads=num_heads,
             layer=layer,

@@ -149,18 +149,35 @@ class DeformableProjections(nn.Module):
             return sample_cells(value, shapes, locations, weights).to(value.dtype)
         return deformable_attention(value, shapes, locations, weights, self.backend)
 
+    @staticmethod
     def _locations(
-        self, points: Tensor, offsets: Tensor, weights: Tensor, shapes: Shapes
+        points: Tensor, offsets: Tensor, weights: Tensor, shapes: Shapes
     ) -> tuple[Tensor, Tensor]:
-        """Offsets (B, N, heads, L * P, 2) are cells around a point, or fractions of half the size
-        around a box."""
+        """Places (B, N, heads, L, P, 2) and weights (B, N, heads, L, P) of offsets
+        (B, N, heads, L * P, 2) and weights (B, N, heads, L * P)."""
         layout = (len(shapes), -1)
-        offsets, weights = offsets.unflatten(3, layout), weights.unflatten(3, layout)
-        points = points[:, :, None, :, None]
-        if points.shape[-1] == 2:
-            sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
-            return points + offsets / sizes[:, None], weights
-        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5, weights
+        places = sampling_places(points, offsets.unflatten(3, layout), shapes)
+        return places, weights.unflatten(3, layout)
+
+
+def sampling_places(points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """(B, N, heads, L, P, 2): where samples lie, in the unit square of every level.
+
+    Offsets are cells around a point, fractions of half the size around a box. What is added to them is
+    repeated for all points of a level first: it is small, and the one pass over the offsets then reads
+    whole rows.
+
+    Args:
+        points: (B, N, L, 2 | 4), reference points or boxes.
+        offsets: (B, N, heads, L, P, 2).
+    """
+    number = offsets.shape[-2]
+    spread = points[:, :, None, :, None].expand(-1, -1, -1, -1, number, -1)
+    centers = spread[..., :2].contiguous()
+    if points.shape[-1] == 2:
+        sizes = level_tables(shapes, points.device)[0].flip(-1).to(offsets.dtype)  # (W, H)
+        return torch.addcdiv(centers, offsets, sizes[:, None].repeat(1, number, 1))
+    return torch.addcmul(centers, offsets, (spread[..., 2:] * (0.5 / number)).contiguous())
 
 
 @MODELS.register_module()

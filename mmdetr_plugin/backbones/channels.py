@@ -50,8 +50,8 @@ def split_channels(neck: Any, channels: list[int] | None) -> tuple[list[int] | N
         ValueError: ``in_channels`` are not those of the last maps.
     """
     stated = neck.get('in_channels') if isinstance(neck, Mapping) else None
-    if stated is None or channels is None:
-        return channels, 0
+    if channels is None or not isinstance(stated, (list, tuple)):
+        return channels, 0  # what is no list is refused when the neck is built
     stated = list(stated)
     if channels[-len(stated) :] != stated:
         raise ValueError(

@@ -66,7 +66,9 @@ class HungarianAssigner(Assigner, BaseAssigner):
             match_costs = [match_costs]
         if not match_costs:
             raise ValueError('match_costs must name at least one cost, got an empty list')
-        self.costs: list[MatchCost] = [build_cost(cfg) for cfg in match_costs]
+        self.costs: list[MatchCost] = [
+            build_cost(cfg, f'match_costs.{i}') for i, cfg in enumerate(match_costs)
+        ]
         self.notices = MatchingNotices(max_nonfinite_steps)
 
     @torch.no_grad()

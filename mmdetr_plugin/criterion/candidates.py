@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..build import build_slot
 from ..ops.boxes import cxcywh_to_xyxy, elementwise_giou
 from ..ops.precision import full_precision
 from ..registry import TASK_UTILS
@@ -124,7 +125,9 @@ class CandidateAssigner(Assigner):
     """
 
     def __init__(self, costs: Sequence[Mapping[str, Any]]) -> None:
-        self.costs: list[CandidateCost] = [TASK_UTILS.build(dict(cfg)) for cfg in costs]
+        self.costs: list[CandidateCost] = [
+            build_slot(TASK_UTILS, cfg, f'costs.{i}') for i, cfg in enumerate(costs)
+        ]
 
     @torch.no_grad()
     def match(self, sources: Sequence[Source], num_classes: int) -> list[Matches]:

@@ -15,6 +15,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..arguments import building, check_arguments, place_of
+from ..build import build_slot
 from ..ops.boxes import pairwise_giou, pairwise_iou
 from ..registry import TASK_UTILS
 
@@ -174,17 +176,20 @@ _BATCHED: dict[str, type[MatchCost]] = {
 }
 
 
-def build_cost(cfg: Mapping[str, Any]) -> MatchCost:
+def build_cost(cfg: Mapping[str, Any], slot: str = 'match_costs') -> MatchCost:
     """The batched term of a ``match_costs`` entry, or its own class wrapped by ``PerImageCost``."""
-    kind = cfg['type']
+    kind = cfg.get('type')
     if isinstance(kind, type):
         kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
-    scope, _, name = kind.rpartition('.')
+    scope, _, name = str(kind).rpartition('.')
     # A mask cost is the one use of FocalLossCost that is not about classes.
     if scope in ('', 'mmdet') and name in _BATCHED and not cfg.get('binary_input', False):
         arguments = {k: v for k, v in cfg.items() if k not in ('type', 'binary_input', '_scope_')}
-        return _BATCHED[name](**arguments)
-    return PerImageCost(TASK_UTILS.build(dict(cfg)))
+        cls, place = _BATCHED[name], place_of(slot)
+        check_arguments(cls, arguments, place)
+        with building(place, name, arguments):
+            return cls(**arguments)
+    return PerImageCost(build_slot(TASK_UTILS, cfg, slot))
 
 
 def _predictions(inputs: CostInputs) -> tuple[Tensor, Tensor]:

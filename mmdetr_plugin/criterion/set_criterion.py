@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import building, check_arguments, place_of
 from ..build import build_slot
 from ..ops.precision import no_autocast
 from ..registry import MODELS, TASK_UTILS
@@ -56,8 +57,8 @@ class SetCriterion(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.encoder = encoder
-        self.assigner = build_assigner(assigner, 'criterion')
-        self.losses = build_losses(merge_terms(losses or {}, terms), 'criterion')
+        self.assigner = build_assigner(assigner)
+        self.losses = build_losses(merge_terms(losses or {}, terms))
         if not set(union) <= set(self.losses):
             raise ValueError(
                 f'criterion.union must name terms of the criterion, {sorted(self.losses)}, got '
@@ -66,7 +67,7 @@ class SetCriterion(nn.Module):
         self.union = tuple(union)
         self.branches = nn.ModuleDict(
             {
-                prefix: BranchTerms(f'criterion.branches.{prefix}', self.assigner, **cfg)
+                prefix: build_terms(f'branches.{prefix}', self.assigner, cfg)
                 for prefix, cfg in (branches or {}).items()
             }
         )
@@ -180,24 +181,30 @@ class BranchTerms(nn.Module):
     """Assigner and losses of one branch of queries.
 
     Args:
-        slot: its place in the config, for messages.
         default: the assigner where ``assigner`` is None.
     """
 
     def __init__(
         self,
-        slot: str,
         default: Assigner,
         losses: Mapping[str, Config | nn.Module | None],
         assigner: Config | None = None,
     ) -> None:
         super().__init__()
-        self.assigner = default if assigner is None else build_assigner(assigner, slot)
-        self.losses = build_losses(losses, slot)
+        self.assigner = default if assigner is None else build_assigner(assigner)
+        self.losses = build_losses(losses)
 
 
-def build_assigner(cfg: Config | Assigner, slot: str) -> Assigner:
-    return build_slot(TASK_UTILS, cfg, f'{slot}.assigner', contract=Assigner)
+def build_terms(slot: str, default: Assigner, cfg: Config) -> BranchTerms:
+    """The terms of a branch, see :class:`BranchTerms`."""
+    place, args = place_of(slot), {'default': default, **cfg}
+    check_arguments(BranchTerms, args, place)
+    with building(place, BranchTerms.__name__, args):
+        return BranchTerms(**args)
+
+
+def build_assigner(cfg: Config | Assigner) -> Assigner:
+    return build_slot(TASK_UTILS, cfg, 'assigner', contract=Assigner)
 
 
 def merge_terms(
@@ -213,7 +220,7 @@ def merge_terms(
     return merged
 
 
-def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn.ModuleDict:
+def build_losses(cfgs: Mapping[str, Config | nn.Module | None]) -> nn.ModuleDict:
     """The terms by name; None leaves one out.
 
     Raises:
@@ -226,7 +233,7 @@ def build_losses(cfgs: Mapping[str, Config | nn.Module | None], slot: str) -> nn
             f'{wrong}; rename or remove them'
         )
     built = {
-        name: build_slot(MODELS, cfg, f'{slot}.losses.{name}', contract=Loss)
+        name: build_slot(MODELS, cfg, f'losses.{name}', contract=Loss)
         for name, cfg in cfgs.items()
         if cfg is not None
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from ..registry import DATASETS, TRANSFORMS
+from ..registry import DATASETS
 from .annotations import read_coco
+from .image_loading import checked_step
 
 
 class RepairedCoco(COCO):
@@ -37,13 +37,23 @@ class CheckedCocoDataset(CocoDataset):
     `tools/train.py` and `tools/test.py` take this class where a config states `CocoDataset`.
 
     Raises:
-        ValueError: the file is not COCO; no image is left after filtering.
+        ValueError: the file is not COCO, two annotations have one id, or no image is left after
+            filtering.
     """
 
     COCOAPI = RepairedCoco
 
     def __init__(self, *args: Any, pipeline: list[Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, pipeline=[_checked(step) for step in pipeline or []], **kwargs)
+        super().__init__(*args, pipeline=[checked_step(step) for step in pipeline or []], **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        try:
+            return super().load_data_list()
+        except AssertionError as error:  # mmdet's only one: two annotations have one id
+            raise ValueError(
+                f'the ids of annotations in {self.ann_file} must be unique, got: {error}; give them '
+                'new ids, as a merge of files must do'
+            ) from error
 
     def filter_data(self) -> list[dict]:
         kept = super().filter_data()
@@ -53,13 +63,3 @@ class CheckedCocoDataset(CocoDataset):
                 f'filter_cfg={self.filter_cfg} left out all; tools/check_dataset.py shows what is wrong'
             )
         return kept
-
-
-def _checked(step: Any) -> Any:
-    """``step`` of a pipeline; mmcv's loading of images is replaced by the checked one."""
-    if isinstance(step, dict) and 'type' in step:
-        kind = step['type']
-        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
-        if cls is LoadImageFromFile:
-            return {**step, 'type': 'mmdetr_plugin.LoadImage'}
-    return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import get
+from PIL import Image, ImageOps
 
 from ..registry import TRANSFORMS
 
@@ -17,6 +19,7 @@ ORIENTATION = 0x0112
 
 PNG = b'\x89PNG\r\n\x1a\n'
 TIFF = (b'II*\x00', b'MM\x00*')
+DEEP_MODES = ('I', 'F')
 WHITE = 65535 / 255
 
 
@@ -24,8 +27,9 @@ WHITE = 65535 / 255
 class LoadImage(LoadImageFromFile):
     """mmcv's `LoadImageFromFile`, which also checks what it loads.
 
-    Images of 16 bits, of which OpenCV keeps the upper 8, are loaded as float32 with 65535 as 255. An
-    error names the file, which OpenCV's errors do not. The size must be the stated one.
+    A picture of Pillow may stand for the path, and an array be there instead of it. Images of 16
+    bits, of which OpenCV keeps the upper 8, are loaded as float32 with 65535 as 255. An error names
+    the file, which OpenCV's errors do not. The size must be the stated one.
 
     Args:
         check_size: whether the size must be ``width`` and ``height`` of the annotations, if stated.
@@ -41,6 +45,16 @@ class LoadImage(LoadImageFromFile):
         self.check_size = check_size
 
     def transform(self, results: dict) -> dict | None:
+        if not isinstance(results.get('img_path'), (str, os.PathLike)):
+            pixels = results['img'] if 'img' in results else from_pillow(results.get('img_path'))
+            shape = pixels.shape[:2]
+            return {
+                **results,
+                'img_path': None,
+                'img': pixels,
+                'img_shape': shape,
+                'ori_shape': shape,
+            }
         try:
             loaded = self._load_deep(results) or super().transform(results)
         except (OSError, AssertionError, cv2.error) as error:
@@ -76,6 +90,34 @@ def load_deep(data: bytes) -> np.ndarray | None:
     if pixels.ndim == 2 or pixels.shape[-1] == 1:
         pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     return pixels[..., :3].astype(np.float32) / np.float32(WHITE)
+
+
+def checked_step(step: Any) -> Any:
+    """``step`` of a pipeline; mmcv's loading of images is replaced by the checked one."""
+    if isinstance(step, dict) and 'type' in step:
+        kind = step['type']
+        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+        if cls is LoadImageFromFile:
+            return {**step, 'type': 'mmdetr_plugin.LoadImage'}
+    return step
+
+
+def from_pillow(picture: Any) -> np.ndarray:
+    """(H, W, 3) uint8, BGR, of a picture of Pillow in any mode of 8 bits, turned as its EXIF says.
+
+    Raises:
+        ValueError: it is none, or has more than 8 bits.
+    """
+    if not isinstance(picture, Image.Image):
+        raise ValueError(
+            f'an image must be a path, an array or a picture of Pillow, got {type(picture).__name__}'
+        )
+    if picture.mode in DEEP_MODES or picture.mode.startswith('I;'):
+        raise ValueError(
+            f'a picture of Pillow must have 8 bits a channel, got mode {picture.mode!r}; give the path '
+            'of the file, or an array of uint16'
+        )
+    return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))[..., ::-1].copy()
 
 
 def _check_size(results: dict) -> None:

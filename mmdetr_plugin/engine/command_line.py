@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,9 @@ def _skip_overwritten(cfg: Config) -> None:
 
 def _connect_cpu_processes(cfg: Config) -> None:
     """Do what MMEngine's launcher and model wrapper do, but without a CUDA device."""
-    torch.distributed.init_process_group('gloo')
+    seconds = (cfg.get('env_cfg', {}).get('dist_cfg') or {}).get('timeout')
+    timeout = None if seconds is None else timedelta(seconds=seconds)
+    torch.distributed.init_process_group('gloo', timeout=timeout)
     wrapper = cfg.get('model_wrapper_cfg') or {
         'type': 'MMDistributedDataParallel',
         'broadcast_buffers': False,

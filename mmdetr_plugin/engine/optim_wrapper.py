@@ -10,6 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..registry import OPTIM_WRAPPERS
 
@@ -28,11 +29,13 @@ class FiniteOptimWrapper(OptimWrapper):
     """
 
     skipped = False
+    _sharded = False
     _statistics: list[tuple[Tensor, Tensor]] | None = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         self.skipped = False
+        self._sharded = isinstance(model, FullyShardedDataParallel)
         self._keep_statistics(model)
         with super().optim_context(model):
             yield
@@ -57,8 +60,8 @@ class FiniteOptimWrapper(OptimWrapper):
         gradients = [p.grad.detach() for p in parameters if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
         number = (~norms.isfinite()).sum()
-        if any(hasattr(p, '_is_flat_param') or hasattr(p, 'device_mesh') for p in parameters):
-            distributed.all_reduce(number)  # FSDP: each process has a part of the gradient
+        if self._sharded or any(hasattr(p, 'device_mesh') for p in parameters):
+            distributed.all_reduce(number)  # each process has a part of the gradient
         return not number.item()
 
     def _skip(self) -> None:

@@ -82,14 +82,14 @@ class EncoderNeck(BaseModule):
         )
         shared: dict[str, Any] = {'embed_dims': out_channels, 'dropout': dropout}
         position = {'level_embed': num_levels, **position}
-        self.position = build_slot(MODELS, position, 'neck.position', **shared)
+        self.position = build_slot(MODELS, position, 'position', **shared)
         if layer is None:
             layer = {
                 'self_attn': {'type': 'DeformableAttention', 'num_levels': num_levels},
                 'ffn': {'type': 'FeedForward', 'hidden_dims': 1024},
             }
         encoder = {'type': 'Encoder', 'num_layers': num_layers, 'layer': layer}
-        self.encoder = build_slot(MODELS, encoder, 'neck.encoder', **shared)
+        self.encoder = build_slot(MODELS, encoder, 'encoder', **shared)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(B, c, h, w) for each backbone map -> (B, C, h, w) for each output map, fine to coarse."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import Placed, SlotError, check_type, place_of
 from ..build import build_slot
 from ..heads.base import Head
 from ..registry import MODELS
@@ -21,18 +22,30 @@ def build_source(cfg: Mapping[str, Any], number: int, slot: str, **shared: Any) 
     """The source ``cfg`` with ``number`` queries instead of its own number.
 
     Raises:
-        ValueError: ``cfg`` does not state its own number, or its queries are not separable.
+        ValueError: its queries are not separable.
     """
-    if 'num_queries' not in cfg:
-        raise ValueError(f"slot '{slot}' must state num_queries, got {sorted(cfg)}; add it")
-    args = {**cfg, 'num_queries': number}
+    place = place_of(slot, cfg)
+    args = Placed({**cfg, 'num_queries': number}, place)
     source = build_slot(MODELS, args, slot, contract=QuerySource, **shared)
     if not source.separable:
         raise ValueError(
-            f"each query of slot '{slot}' must have its own row in the parameters, got "
+            f"each query of slot '{place}' must have its own row in the parameters, got "
             f'{type(source).__name__} with patterns; use one pattern, or separate=True'
         )
     return source
+
+
+def stated_queries(cfg: Mapping[str, Any], slot: str) -> int:
+    """The number of queries in the config of a source.
+
+    Raises:
+        SlotError: it is not stated.
+    """
+    place = place_of(slot, cfg)
+    if 'num_queries' not in cfg:
+        raise SlotError(f"slot '{place}' must state num_queries, got {sorted(cfg)}; add it")
+    check_type(int, cfg['num_queries'], f'{place}.num_queries')
+    return cfg['num_queries']
 
 
 def check_alike(state: State, wrapper: str) -> None:
@@ -72,12 +85,12 @@ class HybridQueries(QuerySource):
         prefix: str = 'many_',
     ) -> None:
         super().__init__()
-        self.num_one = queries.get('num_queries', 0)
+        self.num_one = stated_queries(queries, 'queries')
         self.num_many = num_many
         self.repeats = repeats
         self.loss_weight = loss_weight
         self.prefix = prefix
-        self.queries = build_source(queries, self.num_one + num_many, 'queries.queries')
+        self.queries = build_source(queries, self.num_one + num_many, 'queries')
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         if targets is None:
@@ -126,11 +139,9 @@ class GroupQueries(QuerySource):
 
     def __init__(self, queries: Mapping, groups: int = 11, separate: bool = False) -> None:
         super().__init__()
-        if groups < 1:
-            raise ValueError(f'queries.groups must be 1 or more, got {groups}; change it')
         self.groups = groups
-        self.num_queries = queries.get('num_queries', 0)
-        slot = 'queries.queries'
+        self.num_queries = 0 if separate else stated_queries(queries, 'queries')
+        slot = 'queries'
         if separate:
             sources = [
                 build_slot(MODELS, queries, slot, contract=QuerySource, group=i)

@@ -86,7 +86,7 @@ class DenoisingQueries(QuerySource):
                 f'embedding, got unknown={unknown}, padding_row={padding_row} and '
                 f'extra_row={extra_row}; leave out extra_row or one of the others'
             )
-        self.queries = build_slot(MODELS, queries, 'queries.queries', contract=QuerySource)
+        self.queries = build_slot(MODELS, queries, 'queries', contract=QuerySource)
         self.num_classes = num_classes
         self.groups = groups
         self.num_denoising = num_denoising

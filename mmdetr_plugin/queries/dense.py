@@ -38,7 +38,7 @@ class DenseQueries(QuerySource):
         self, queries: Mapping, ratio: float = 1.5, repeats: int = 4, prefix: str = 'dense_'
     ) -> None:
         super().__init__()
-        self.queries = build_slot(MODELS, queries, 'queries.queries', contract=EncoderProposals)
+        self.queries = build_slot(MODELS, queries, 'queries', contract=EncoderProposals)
         self.number = int(self.queries.num_queries * ratio)
         self.repeats = repeats
         self.prefix = prefix

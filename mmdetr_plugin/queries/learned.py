@@ -43,7 +43,7 @@ class LearnedQueries(QuerySource):
         self.learned_content = learned_content
         self.embedding = nn.Embedding(num_queries, embed_dims * (1 + learned_content))
         self.reference = build_slot(
-            MODELS, reference, 'queries.reference', embed_dims=embed_dims, num_queries=num_queries
+            MODELS, reference, 'reference', embed_dims=embed_dims, num_queries=num_queries
         )
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:

@@ -56,13 +56,13 @@ class Decoder(nn.Module):
         shared: dict[str, Any] = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'DecoderLayer', **layer}
         self.layers = nn.ModuleList(
-            build_slot(MODELS, cfg, 'decoder.layer', layer=i, **shared) for i in range(num_layers)
+            build_slot(MODELS, cfg, 'layer', layer=i, **shared) for i in range(num_layers)
         )
         self.query_position = build_slot(
-            MODELS, query_position, 'decoder.query_position', num_layers=num_layers, **shared
+            MODELS, query_position, 'query_position', num_layers=num_layers, **shared
         )
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
-        self.adapter = build_slot(MODELS, adapter, 'decoder.adapter', **shared)
+        self.adapter = build_slot(MODELS, adapter, 'adapter', **shared)
         init_transformer_(self)
 
     @property

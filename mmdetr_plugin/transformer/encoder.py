@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         shared: dict[str, Any] = {'embed_dims': embed_dims, 'dropout': dropout}
         cfg = {'type': 'EncoderLayer', **layer}
         self.layers = nn.ModuleList(
-            build_slot(MODELS, cfg, 'encoder.layer', layer=i, **shared) for i in range(num_layers)
+            build_slot(MODELS, cfg, 'layer', layer=i, **shared) for i in range(num_layers)
         )
         self.position_scale = MLP(embed_dims, embed_dims, embed_dims, 2) if position_scale else None
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()

@@ -67,15 +67,13 @@ class HybridEncoder(nn.Module):
         self.out_dims = out_dims
         encoder = {'type': 'Encoder', 'num_layers': num_layers, 'layer': layer}
         self.attention = build_slot(
-            MODELS, encoder, 'encoder.attention', embed_dims=embed_dims, dropout=dropout
+            MODELS, encoder, 'attention', embed_dims=embed_dims, dropout=dropout
         )
         steps = num_levels - 1
 
         def convolutions(cfg: Mapping, slot: str, width: int, **more: Any) -> nn.ModuleList:
             channels = {'in_channels': width, 'out_channels': embed_dims, **more}
-            return nn.ModuleList(
-                build_slot(MODELS, cfg, f'encoder.{slot}', **channels) for _ in range(steps)
-            )
+            return nn.ModuleList(build_slot(MODELS, cfg, slot, **channels) for _ in range(steps))
 
         self.lateral = convolutions(lateral, 'lateral', embed_dims)
         self.top_down = convolutions(fusion, 'fusion', 2 * embed_dims)

@@ -1,0 +1,136 @@
+"""Images as people hand them to a detector: what is not 3 x 8 bits is converted, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample, SampleList
+from torch import Tensor, nn
+
+WHITE = 255
+DEEP = 65535
+ADVICE = 'give pixels from 0 to 255, B, G, R, as cv2.imread does'
+
+
+def prepare(data: Mapping | Sequence) -> Mapping | Sequence:
+    """The data of a test step with images of three channels from 0 to 255.
+
+    Grey images get three equal channels; 16 bits are mapped to 0..255, with 65535 as 255.
+
+    Args:
+        data: ``inputs``, a list of (C, H, W) tensors, or one (B, C, H, W); ``data_samples`` of them.
+
+    Raises:
+        ValueError: there is no image, or one has no size, another number of channels, or values that
+            cannot be pixels.
+    """
+    if not isinstance(data, Mapping) or 'inputs' not in data:
+        return data
+    images, samples = data['inputs'], data.get('data_samples') or ()
+    if len(images) == 0:
+        raise ValueError('the list of images must have at least one image, got none')
+    names = [_path(sample) for sample in samples] or [None] * len(images)
+    prepared = [_prepare(image, name) for image, name in zip(images, names, strict=False)]
+    joined = torch.stack(prepared) if isinstance(images, Tensor) else prepared
+    return {**data, 'inputs': joined}
+
+
+def _path(sample: DetDataSample) -> str | None:
+    found = sample.get('img_path')
+    return None if found is None else str(found)
+
+
+def _prepare(image: Any, path: str | None) -> Tensor:
+    what = path or 'an image'
+    if not isinstance(image, Tensor) or image.dim() != 3:
+        got = f'shape {tuple(image.shape)}' if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f'{what} must be a tensor (channels, height, width), got {got}; {ADVICE}')
+    if image.numel() == 0 or image.dtype.is_complex or image.dtype == torch.bool:
+        raise ValueError(
+            f'{what} must have pixels, got shape {tuple(image.shape)} of {image.dtype}; {ADVICE}'
+        )
+    if image.shape[0] not in (1, 3):
+        raise ValueError(
+            f'{what} must have 3 channels, or 1 if it is grey, got {image.shape[0]}; leave out the '
+            'alpha channel: image[..., :3]'
+        )
+    if image.dtype == torch.uint16:
+        image = image.float() * (WHITE / DEEP)
+    elif image.dtype != torch.uint8:
+        _check_values(image, what, given_as_array=path is None)
+    return image.expand(3, -1, -1) if image.shape[0] == 1 else image
+
+
+def _check_values(image: Tensor, what: str, given_as_array: bool) -> None:
+    """A loader may make dark images of few values from a file; an array like that is a mistake."""
+    low, high = (float(x) for x in image.aminmax())
+    if not (low >= 0 and high <= WHITE):
+        raise ValueError(
+            f'{what} must have pixels from 0 to 255, got {low:g} to {high:g}; {ADVICE}, before '
+            'any normalisation'
+        )
+    if given_as_array and high <= 1 and image.is_floating_point() and high > 0:
+        raise ValueError(
+            f'{what} must have pixels from 0 to 255, got numbers from {low:g} to {high:g}; multiply '
+            'by 255'
+        )
+
+
+def check_batch(images: Any, model: nn.Module) -> None:
+    """Check a batch before the backbone sees it.
+
+    Raises:
+        ValueError: it is not (B, 3, H, W), has no pixels, or is not of the precision of the weights.
+    """
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != 3:
+        got = (
+            f'shape {tuple(images.shape)}' if isinstance(images, Tensor) else type(images).__name__
+        )
+        raise ValueError(
+            f'images must be a tensor (batch, 3, height, width), got {got}; one image is image[None]'
+        )
+    if 0 in images.shape:
+        raise ValueError(f'images must have pixels, got shape {tuple(images.shape)}')
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if not images.is_floating_point() or (
+        weight is not None
+        and weight.dtype != images.dtype
+        and not torch.is_autocast_enabled(images.device.type)
+    ):
+        dtype = None if weight is None else weight.dtype
+        raise ValueError(
+            f'images must be normalised numbers of the precision of the weights, {dtype}, got '
+            f'{images.dtype}; for 16 bits keep the weights as they are and run the model within '
+            'torch.autocast'
+        )
+
+
+def unpadded(images: Tensor) -> SampleList:
+    """Samples of a batch (B, 3, H, W) that has no padding and is in its original size."""
+    height, width = images.shape[-2:]
+    meta = {
+        'img_shape': (height, width),
+        'ori_shape': (height, width),
+        'batch_input_shape': (height, width),
+        'scale_factor': (1.0, 1.0),
+    }
+    return [DetDataSample(metainfo=meta) for _ in images]
+
+
+def check_annotated(samples: SampleList | None, number: int) -> None:
+    """Check the samples of ``number`` images that losses are computed of.
+
+    Raises:
+        ValueError: some are missing, or have no ``gt_instances``.
+    """
+    if samples is None or len(samples) != number:
+        got = 'none' if samples is None else f'{len(samples)}'
+        raise ValueError(f'losses need a sample for each of the {number} images, got {got}')
+    missing = [i for i, sample in enumerate(samples) if 'gt_instances' not in sample]
+    if missing:
+        raise ValueError(
+            f'losses need gt_instances in every sample, but samples {missing[:5]} have none; an image '
+            'without objects has empty ones'
+        )

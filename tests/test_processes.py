@@ -1,0 +1,108 @@
+"""Runs of two processes, started by torchrun: faults of one process, restarts, sharded weights."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import cli
+import pytest
+import tiny
+import tiny_run
+import torch
+import torch.multiprocessing as mp
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from mmdetr_plugin.checkpoints import read_checkpoint
+
+TIMEOUT = 60  # seconds, of a collective operation, see rank_run.py
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run.make_data(tmp_path_factory.mktemp('digits') / 'digits')
+
+
+def torchrun(script: str, *words: object, code: int = 0, restarts: int = 0) -> str:
+    """Two processes on this machine; what they print."""
+    launcher = (sys.executable, '-m', 'torch.distributed.run', '--standalone')
+    options = ('--nproc_per_node=2', f'--max_restarts={restarts}')
+    file = cli.ROOT / 'tests' / script
+    return cli.run([*launcher, *options, file, *words], cli.ROOT, code, timeout=900)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('kind', 'exit_code', 'text'),
+    [('raise', '1', 'OSError: the disk of this process is gone'), ('die', '-9', 'Signal 9')],
+)
+def test_a_fault_of_one_process_ends_all(
+    data: Path, tmp_path: Path, kind: str, exit_code: str, text: str
+) -> None:
+    """Torchrun says which process it was; no checkpoint is written after the fault."""
+    start = time.monotonic()
+    output = torchrun('rank_run.py', data, tmp_path, kind, code=1)
+    assert text in output
+    cause = output[output.index('Root Cause') :]
+    assert re.search(rf'rank +: 1 \(local_rank: 1\)\n +exitcode +: {exit_code} ', cause), cause
+    assert [file.name for file in tmp_path.glob('epoch_*.pth')] == ['epoch_1.pth']
+    assert time.monotonic() - start < 900
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
+    output = torchrun('rank_run.py', data, tmp_path, 'die', restarts=1)
+    assert 'Signal 9' in output or 'exitcode: -9' in output
+    saved = read_checkpoint(tmp_path / 'epoch_2.pth')
+    assert saved['meta']['epoch'] == 2
+
+
+@pytest.mark.slow
+def test_sharded_weights(data: Path, tmp_path: Path) -> None:
+    """FSDP in MMEngine's FlexibleRunner: each process holds half of the weights, files hold all."""
+    output = torchrun('sharded_run.py', data, tmp_path)
+    held = [int(x) for x in re.findall(r'process \d holds (\d+) parameters', output)]
+    saved = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
+    model = tiny.build('digits_deformable_detr', num_classes=10)
+    assert len(held) == 2
+    assert sum(held) == sum(p.numel() for p in model.parameters())
+    assert max(held) < 0.6 * sum(held)
+    assert {name: x.shape for name, x in saved.items()} == {
+        name: x.shape for name, x in model.state_dict().items()
+    }
+    assert all(x.isfinite().all() for x in saved.values())
+
+
+def step_of(rank: int, folder: str) -> None:
+    """One training step of every config; the second process has no object."""
+    torch.set_num_threads(1)
+    distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
+    faults = {}
+    for name in tiny.CONFIGS:
+        model = tiny.build(name)
+        images, samples = tiny.batch((3, 0), (tiny.CANVAS, tiny.CANVAS))
+        with tiny.training(model):
+            ddp = DistributedDataParallel(model, find_unused_parameters=False)
+            losses = ddp(images[rank : rank + 1], samples[rank : rank + 1], mode='loss')
+            sum(value for key, value in losses.items() if 'loss' in key).backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        if any(g is None or not g.isfinite().all() for g in gradients):
+            faults[name] = 'a gradient is missing or not finite'
+            continue
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        norms = [torch.zeros_like(norm) for _ in range(2)]
+        distributed.all_gather(norms, norm)
+        if norms[0] != norms[1]:
+            faults[name] = f'the processes have different gradients: {norms}'
+    torch.save(faults, f'{folder}/faults{rank}.pth')
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_every_config_trains_where_one_process_has_no_object(tmp_path: Path) -> None:
+    mp.spawn(step_of, (str(tmp_path),), nprocs=2)
+    for rank in (0, 1):
+        assert torch.load(tmp_path / f'faults{rank}.pth') == {}
