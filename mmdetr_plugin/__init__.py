@@ -1,28 +1,52 @@
 """The DETR family as registered, interchangeable parts for MMDetection.
 
 Every registered class is an attribute of the package and is imported on first use. So
-``type='mmdetr_plugin.X'`` works in any config, even without a default scope.
+``type='mmdetr_plugin.X'`` works in any config, even without a default scope. ``load`` loads a model for
+prediction.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .compat import check_dependencies
 from .version import __version__
 
 check_dependencies()
 
-__all__ = ['__version__']
+# Whoever has imported the package can read its checkpoints, also by mmdet's functions.
+from .checkpoints.safe_globals import register_safe_globals  # noqa: E402
+
+register_safe_globals()
+
+if TYPE_CHECKING:
+    from .inference import load
+
+__all__ = ['__version__', 'load']
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith('_'):
         raise AttributeError(name)
+    if name == 'load':
+        return import_module(f'{__name__}.inference').load
+    registered = _registered()
+    if name not in registered:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return registered[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_registered()})
+
+
+def _registered() -> dict[str, type]:
+    """All classes by name; of two with the same name, that of the registry which comes first."""
     registry = import_module(f'{__name__}.registry')
     import_module(f'{__name__}.components')  # registers every class
+    found: dict[str, type] = {}
     for value in vars(registry).values():
-        if isinstance(value, registry.Registry) and name in value.module_dict:
-            return value.module_dict[name]
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        if isinstance(value, registry.Registry):
+            found = {**value.module_dict, **found}
+    return found

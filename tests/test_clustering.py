@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from cli import TOOLS, run_python
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mmdetr_plugin.attention import AdaptiveClusteringAttention
 from mmdetr_plugin.attention.clustering import clustered_attention
+from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.ops.clustering import Clusters, cluster, hash_values
 from mmdetr_plugin.structures import State
+from mmdetr_plugin.testing.digits_training import DigitsTraining
 
 GOLDEN = np.load(Path(__file__).parent / 'parity/ops/act.npz')
 CLUSTERED = {'type': 'AdaptiveClusteringAttention'}
@@ -164,3 +168,16 @@ def test_a_teacher_with_other_queries_is_an_error(student: torch.nn.Module) -> N
     student.queries.num_queries = 7
     with pytest.raises(ValueError, match='layers, queries and classes of the model'):
         student.loss(*tiny.batch())
+
+
+@pytest.mark.slow
+def test_the_benchmark_evaluates_a_trained_model(tmp_path: Path) -> None:
+    make_digits(tmp_path / 'data', num_train=8, num_val=2, size=64)
+    training = DigitsTraining(tmp_path / 'data', tmp_path, 1, 1, 8, 64, 1e-4, 0, workers=0)
+    cfg = training.config('detr_r50')
+    Runner.from_cfg(cfg).train()
+    checkpoint = tmp_path / 'detr_r50/epoch_1.pth'
+    config = next(checkpoint.parent.glob('*.py'))
+    words = ['--trained', config, checkpoint, '--rounds', 8]
+    printed = run_python(TOOLS / 'benchmarks/clustering.py', *words, cwd=tmp_path)
+    assert '| exact | ' in printed and '| 8 rounds | ' in printed

@@ -80,7 +80,12 @@ def test_the_same_picture_in_any_form(
 
 def test_grey_is_three_equal_channels(detector: nn.Module) -> None:
     three = boxes(detector, np.stack((PIXELS,) * 3, -1))
-    for grey in (PIXELS, PIXELS[..., None], Image.fromarray(PIXELS), PIXELS.astype(np.uint16) * 257):
+    for grey in (
+        PIXELS,
+        PIXELS[..., None],
+        Image.fromarray(PIXELS),
+        PIXELS.astype(np.uint16) * 257,
+    ):
         assert torch.allclose(boxes(detector, grey), three, atol=1e-2)
 
 
@@ -93,12 +98,21 @@ def test_sixteen_bits_of_a_file_are_kept(detector: nn.Module, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ('image', 'text'),
     [
-        (COLOUR.astype(np.float32) / 255, r'from 0 to 255, got numbers from .* to 0.9.*; multiply by 255'),
+        (
+            COLOUR.astype(np.float32) / 255,
+            r'from 0 to 255, got numbers from .* to 0.9.*; multiply by 255',
+        ),
         (COLOUR.astype(np.float64) / 255, r'from 0 to 255, got numbers from'),
-        (COLOUR.astype(np.float32) / 128 - 1, r'from 0 to 255, got -0.9.* before any normalisation'),
+        (
+            COLOUR.astype(np.float32) / 128 - 1,
+            r'from 0 to 255, got -0.9.* before any normalisation',
+        ),
         (COLOUR.astype(np.float32) * 257, r'from 0 to 255, got '),
         (COLOUR.astype(np.float32) * np.nan, r'from 0 to 255, got nan'),
-        (np.dstack((COLOUR, PIXELS)), r'3 channels, or 1 if it is grey, got 4; leave out the alpha'),
+        (
+            np.dstack((COLOUR, PIXELS)),
+            r'3 channels, or 1 if it is grey, got 4; leave out the alpha',
+        ),
         (np.dstack((PIXELS, PIXELS)), r'3 channels, or 1 if it is grey, got 2'),
         (Image.fromarray(PIXELS.astype(np.int32)), r"8 bits a channel, got mode 'I'"),
         (torch.zeros(3, 48, 64), r'a path, an array or a picture of Pillow, got Tensor'),
@@ -136,7 +150,10 @@ def test_a_batch_without_samples(detector: nn.Module) -> None:
     for sample in samples:
         sample.set_metainfo({'ori_shape': tiny.CANVAS})
     with torch.no_grad():
-        alone, expected = detector(images, mode='predict'), detector(images, samples, mode='predict')
+        alone, expected = (
+            detector(images, mode='predict'),
+            detector(images, samples, mode='predict'),
+        )
     for one, other in zip(alone, expected):
         assert torch.equal(one.pred_instances.bboxes, other.pred_instances.bboxes)
 
@@ -145,7 +162,10 @@ def test_a_batch_without_samples(detector: nn.Module) -> None:
 @pytest.mark.parametrize(
     ('images', 'text'),
     [
-        (torch.zeros(3, 64, 96), r'\(batch, 3, height, width\), got shape \(3, 64, 96\); one image is'),
+        (
+            torch.zeros(3, 64, 96),
+            r'\(batch, 3, height, width\), got shape \(3, 64, 96\); one image is',
+        ),
         (torch.zeros(1, 1, 64, 96), r'\(batch, 3, height, width\), got shape'),
         (torch.zeros(0, 3, 64, 96), r'must have pixels, got shape'),
         (torch.zeros(1, 3, 64, 96, dtype=torch.uint8), r'normalised numbers .* got torch.uint8'),
@@ -154,9 +174,7 @@ def test_a_batch_without_samples(detector: nn.Module) -> None:
         ([torch.zeros(3, 64, 96)], r'\(batch, 3, height, width\), got list'),
     ],
 )
-def test_batches_that_cannot_be(
-    detector: nn.Module, mode: str, images: object, text: str
-) -> None:
+def test_batches_that_cannot_be(detector: nn.Module, mode: str, images: object, text: str) -> None:
     samples = tiny.samples((1,) * len(images), (tiny.CANVAS,) * len(images)) if len(images) else []
     with pytest.raises(ValueError, match=text):
         detector(images, samples, mode=mode)

@@ -57,6 +57,18 @@ def test_scripts_run_up_to_the_missing_gpu(script: str, tmp_path: Path) -> None:
     assert '--device cuda needs a GPU that torch can use' in printed
 
 
+@pytest.mark.slow
+def test_latency_keeps_what_it_has_measured(tmp_path: Path) -> None:
+    words = ['rt_detr_r18', '--threads', 1, '--repeats', 1, '--json', 'a.json', '--plot', 'a.png']
+    printed = run_python(BENCHMARKS / 'latency.py', *words, cwd=tmp_path)
+    first = json.loads((tmp_path / 'a.json').read_text())['models']
+    assert '| `rt_detr_r18` | 640 x 640' in printed and (tmp_path / 'a.png').stat().st_size > 5000
+    run_python(BENCHMARKS / 'latency.py', 'rf_detr_nano', *words[1:], cwd=tmp_path)
+    both = json.loads((tmp_path / 'a.json').read_text())['models']
+    assert both['rt_detr_r18'] == first['rt_detr_r18']
+    assert (both['rf_detr_nano']['height'], both['rf_detr_nano']['width']) == (384, 384)
+
+
 def contest(*words: str) -> benchmark.Contest:
     options = benchmark.parser('Title.\n\nMore.')
     return benchmark.Contest(benchmark.parse(options, ['--repeats', '2', *words]))

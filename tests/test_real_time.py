@@ -76,6 +76,22 @@ def test_folding_changes_nothing(name: str) -> None:
 # ---- sampling -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize('name', ['rt_detr_r18', 'd_fine_s'])
+@pytest.mark.parametrize('number', [1, 2])
+def test_convolutions_need_not_reorder_their_maps(name: str, number: int) -> None:
+    model = tiny.build(name).eval()
+    seen = []
+
+    def check(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+    for part in model.encoder.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_pre_hook(check)
+    model.run(torch.randn(number, 3, 160, 160))
+    assert seen and all(seen)
+
+
 def test_points_of_levels_may_differ() -> None:
     """As with equally many points on all levels, of which some have no weight."""
     shapes, points = ((7, 5), (3, 2), (2, 2)), (1, 3, 2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdetr_plugin.criterion.candidates import CandidateAssigner, Candidates
@@ -149,6 +151,32 @@ def test_suppression_is_by_class_and_may_leave_fewer() -> None:
     ]
     torch.testing.assert_close(found.scores[0, 2], torch.tensor(0.5).sqrt())
     assert found.counts == (3, 3)
+
+
+def test_regions_are_cut_from_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps whose values are the places of their cells in pixels: x, and y in every other channel."""
+    model = tiny.build('tsp_rcnn_r50').eval()
+    images, samples = tiny.batch(sizes=((128, 192), (128, 192)))
+    memory = model.embed(model.neck(model.backbone(images)), samples, (128, 192))
+    places = []
+    for (height, width), stride in zip(memory.shapes, (4, 8, 16, 32, 64, 128)):
+        y, x = (stride * (torch.arange(n) + 0.5) for n in (height, width))
+        grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1).flatten(0, 1)
+        places.append(grid.repeat(len(images), 1, memory.tokens.shape[-1] // 2))
+    memory = replace(memory, tokens=torch.cat(places, 1))
+    regions = torch.tensor([[30.0, 40, 60, 90], [100, 20, 170, 60], [40, 30, 120, 100]])
+    found = [InstanceData(bboxes=regions)] * len(images)
+    monkeypatch.setattr(model.queries.rpn_head, 'predict', lambda *_, **__: found)
+    cut = []
+    model.queries.cut.register_forward_hook(lambda _, __, made: cut.append(made))
+    with torch.no_grad():
+        model.queries(memory, model.head)
+    values = cut[0].unflatten(0, (len(images), -1))
+    for axis, mean_over in ((0, -2), (1, -1)):
+        begin, end = regions[:, axis, None], regions[:, 2 + axis, None]
+        bins = begin + (end - begin) * (torch.arange(7) + 0.5) / 7
+        made = values[:, :, axis].mean(mean_over)
+        torch.testing.assert_close(made, bins.expand_as(made), rtol=0, atol=0.1)
 
 
 def test_the_optimizer_splits_and_clips_the_transformer_alone() -> None:

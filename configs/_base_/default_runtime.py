@@ -1,6 +1,8 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 default_scope = 'mmdetr_plugin'
+# Whoever reads the config can read the checkpoints that were made with it, too.
+custom_imports = dict(imports=['mmdetr_plugin'], allow_failed_imports=False)
 # A run may be killed at any moment; one that is resumed goes on as if it had not been.
 default_hooks = dict(
     checkpoint=dict(type='mmdetr_plugin.WholeCheckpointHook', max_keep_ckpts=3, save_best='auto'),

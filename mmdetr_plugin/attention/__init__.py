@@ -7,6 +7,7 @@ from .deformable import DeformableAttention, MultiScaleDeformableAttention
 from .dense import CrossAttention, SelfAttention
 from .gaussian import GaussianPrior
 from .level_convolution import LevelConvolution
+from .recording import AttentionRecords, record_attention
 from .replace import replace_deformable_attention
 from .row_column import RowColumnCrossAttention, RowColumnSelfAttention
 from .semantic_aligned import SemanticAlignedAttention
@@ -14,6 +15,7 @@ from .semantic_aligned import SemanticAlignedAttention
 __all__ = [
     'AdaptiveClusteringAttention',
     'AttentionOp',
+    'AttentionRecords',
     'ConditionalCrossAttention',
     'CrossAttention',
     'DecoupledSelfAttention',
@@ -25,5 +27,6 @@ __all__ = [
     'RowColumnSelfAttention',
     'SelfAttention',
     'SemanticAlignedAttention',
+    'record_attention',
     'replace_deformable_attention',
 ]

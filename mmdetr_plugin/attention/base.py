@@ -12,6 +12,7 @@ from ..build import build_slot
 from ..ops.attention import attend_blocks, takes_blocks
 from ..registry import MODELS
 from ..structures import Memory, State
+from .records import Attention, DenseAttention, attention_weights
 
 
 class AttentionOp(nn.Module):
@@ -27,6 +28,11 @@ class AttentionOp(nn.Module):
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
         raise TypeError(f'{type(self).__name__} must define forward(state, memory, layer)')
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention | None:
+        """What ``forward`` with these arguments weighs, for :func:`~.recording.record_attention`; None
+        = the op weighs nothing."""
+        return None
 
     def init_weights_(self) -> None:
         """Set the published initial values, where they are not Xavier's."""
@@ -163,16 +169,41 @@ class GuidedAttention(AttentionOp):
             (B, N, heads * E).
         """
         dropout = self.dropout if self.training else 0.0
-        mask = memory.key_mask
-        if state.memory_mask is not None:
-            mask = state.memory_mask if mask is None else mask & state.memory_mask
-        if self.prior is None:
-            return attend(q, k, v, mask, dropout)
-        bias, shares = self.prior(state, memory)
-        bias = mask_scores(clamp_to_dtype(bias, q.dtype), mask)
-        if shares is None:
+        bias, shares = self._guide(state, memory, q.dtype)
+        if shares is None or bias is None:
             return attend(q, k, v, bias, dropout)
         sizes = [height * width for height, width in memory.shapes]
         levels = zip(k.split(sizes, 2), v.split(sizes, 2), bias.split(sizes, 3), strict=True)
         outputs = [attend(q, *level, dropout) for level in levels]
         return (torch.stack(outputs, -1) * shares[:, :, None]).sum(-1)
+
+    def observe_memory(
+        self, q: Tensor, k: Tensor, v: Tensor, state: State, memory: Memory
+    ) -> DenseAttention:
+        """What :meth:`attend_memory` weighs."""
+        bias, shares = self._guide(state, memory, q.dtype)
+        parts = {}
+        if bias is not None and self.prior is not None:
+            parts['gaussian'] = bias.exp()
+        if shares is None or bias is None:
+            weights = attention_weights(q, k, bias)
+        else:
+            sizes = [height * width for height, width in memory.shapes]
+            levels = zip(k.split(sizes, 2), bias.split(sizes, 3), shares.unbind(-1), strict=True)
+            split = [
+                attention_weights(q, *level) * share[:, None, :, None] for *level, share in levels
+            ]
+            weights = torch.cat(split, -1)
+        return DenseAttention(v, memory.shapes, weights, parts)
+
+    def _guide(
+        self, state: State, memory: Memory, dtype: torch.dtype
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What is added to the scores, or a mask (True = attend), and the shares of the levels."""
+        mask = memory.key_mask
+        if state.memory_mask is not None:
+            mask = state.memory_mask if mask is None else mask & state.memory_mask
+        if self.prior is None:
+            return mask, None
+        bias, shares = self.prior(state, memory)
+        return mask_scores(clamp_to_dtype(bias, dtype), mask), shares

@@ -11,6 +11,7 @@ from ..registry import MODELS
 from ..structures import Memory, State
 from .base import join_heads
 from .dense import SelfAttention
+from .records import Attention, DenseAttention, key_shapes
 
 
 @MODELS.register_module()
@@ -43,14 +44,30 @@ class AdaptiveClusteringAttention(SelfAttention):
 
     @torch.compiler.disable  # the number of clusters decides shapes
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
-        x = state.with_pos()
-        q, k, v = (part.flatten(0, 1) for part in self.project(x, x, state.content))
-        clusters = self.clusters(q * q.shape[-1] ** -0.5, self.q_hashes)
-        keys = None if self.k_hashes is None else self.clusters(k, self.k_hashes)
+        q, k, v, clusters, keys = self._clustered(state)
         mask = self._key_mask(state.self_mask, len(q))
         dropout = self.dropout if self.training else 0.0
         out = clustered_attention(q, k, v, clusters, mask, keys, dropout)
         return self.out_proj(join_heads(out.unflatten(0, (-1, self.num_heads))))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        """The weights of single keys: those of a cluster share its weight equally."""
+        q, k, v, clusters, keys = self._clustered(state)
+        mask = self._key_mask(state.self_mask, len(q))
+        # The weights are what attention makes of the keys' own indicators.
+        own = torch.eye(k.shape[1], dtype=k.dtype, device=k.device).expand(len(k), -1, -1)
+        weights = clustered_attention(q, k, own, clusters, mask, keys)
+        heads = (-1, self.num_heads)
+        shapes = key_shapes(state, memory)
+        return DenseAttention(v.unflatten(0, heads), shapes, weights.unflatten(0, heads))
+
+    def _clustered(self, state: State) -> tuple[Tensor, Tensor, Tensor, Clusters, Clusters | None]:
+        """Queries, keys, values (B * heads, N, D) and clusters of queries and keys."""
+        x = state.with_pos()
+        q, k, v = (part.flatten(0, 1) for part in self.project(x, x, state.content))
+        clusters = self.clusters(q * q.shape[-1] ** -0.5, self.q_hashes)
+        keys = None if self.k_hashes is None else self.clusters(k, self.k_hashes)
+        return q, k, v, clusters, keys
 
     @staticmethod
     def clusters(vectors: Tensor, rounds: int) -> Clusters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
+from .records import Attention, DenseAttention, attention_weights, key_shapes
 
 
 class DecoupledAttention(AttentionOp):
@@ -28,22 +30,28 @@ class DecoupledAttention(AttentionOp):
         self.out_proj = nn.Linear(embed_dims, embed_dims)
         nn.init.zeros_(self.out_proj.bias)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Projected queries and keys by heads, values (B, S, C) not projected yet -> (B, N, C)."""
-        v = split_heads(self.value(v), self.num_heads)
-        return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
-
 
 @MODELS.register_module()
 class DecoupledSelfAttention(DecoupledAttention):
     """Attention among the queries; the projections of content and position are added."""
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(*self._inputs(state), state.self_mask, dropout))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        q, k, v = self._inputs(state)
+        weights = attention_weights(q, k, state.self_mask)
+        return DenseAttention(v, key_shapes(state, memory), weights)
+
+    def _inputs(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (B, heads, N, D)."""
         q, k = self.query_content(state.content), self.key_content(state.content)
         if state.pos is not None:
             q, k = q + self.query_pos(state.pos), k + self.key_pos(state.pos)
-        q, k = split_heads(q, self.num_heads), split_heads(k, self.num_heads)
-        return self.attend(q, k, state.content, state.self_mask)
+        v = self.value(state.content)
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
+        return q, k, v
 
 
 @MODELS.register_module()
@@ -73,13 +81,25 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
             del self.query_pos
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        return self.out_proj(self.attend_memory(*self._inputs(state, memory), state, memory))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        q, k, v = self._inputs(state, memory)
+        made = self.observe_memory(q, k, v, state, memory)
+        # Each half alone, with the scale of both together.
+        halves = zip((q * 2**-0.5).chunk(2, -1), k.chunk(2, -1), strict=True)
+        content, spatial = (attention_weights(*half, memory.key_mask) for half in halves)
+        return replace(made, parts={**made.parts, 'content': content, 'spatial': spatial})
+
+    def _inputs(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys (B, heads, N, 2 D), content before position, and values (B, heads, S, D)."""
         q, k = self.query_content(state.content), self.key_content(memory.tokens)
         key_pos = self.key_pos(memory.pos)
         if self.adds_position and state.pos is not None:
             q, k = q + self.query_pos(state.pos), k + key_pos
         q = self._join(q, self.query_spatial(self._spatial(state)))
         v = split_heads(self.value(memory.tokens), self.num_heads)
-        return self.out_proj(self.attend_memory(q, self._join(k, key_pos), v, state, memory))
+        return q, self._join(k, key_pos), v
 
     def _spatial(self, state: State) -> Tensor:
         """(B, N, C) spatial query."""

@@ -13,6 +13,7 @@ from ..ops.deformable_cells import sample_cells
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
+from .records import Attention, SampledAttention
 
 SAMPLING = ('bilinear', 'discrete')
 
@@ -107,45 +108,76 @@ class DeformableProjections(nn.Module):
                 f'deformable attention was built for num_levels={self.num_levels}, got '
                 f'{len(shapes)} feature levels; make neck outputs and num_levels agree'
             )
+        value = self._values(value, mask)
+        groups = self._places(query, points, shapes)
+        if len(groups) == 1:
+            return self.output_proj(self._read(value, shapes, *groups[0]))
+        # The backends take levels with equally many points, so each level has a call of its own.
+        values = value.split([h * w for h, w in shapes], 1)
+        parts = [self._read(v, (s,), *g) for v, s, g in zip(values, shapes, groups, strict=True)]
+        return self.output_proj(torch.stack(parts).sum(0))
+
+    def _values(self, value: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, S, heads, D) of (B, S, C), 0 where ``mask`` (B, S) is True."""
         value = self.value_proj(value)
         if mask is not None:
             value = value.masked_fill(mask[..., None], 0.0)
+        return value.unflatten(-1, (self.num_heads, -1))
+
+    def _places(self, query: Tensor, points: Tensor, shapes: Shapes) -> list[tuple[Tensor, Tensor]]:
+        """Locations (B, N, heads, L, P, 2) in the unit square of every level, and weights (B, N, heads,
+        L, P): of all levels if these have equally many points, else of one level after the other."""
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.float().softmax(-1) if weights.dtype.itemsize < 4 else weights.softmax(-1)
         # Offsets and places stay in single precision under autocast: bf16 steps are whole pixels.
         offsets = self.sampling_offsets(query).to(points.dtype)
         offsets = offsets.unflatten(-1, (self.num_heads, -1, 2))
-        value = value.unflatten(-1, (self.num_heads, -1))
         if len(set(self.points)) == 1:
-            return self.output_proj(self._sum(value, shapes, points, offsets, weights))
-        # The backends take levels with equally many points, so each level has a call of its own.
+            return [self._locations(points, offsets, weights, shapes)]
         parts = zip(
-            value.split([h * w for h, w in shapes], 1),
-            ((shape,) for shape in shapes),
             points.split(1, 2),
             offsets.split(self.points, 3),
             weights.split(self.points, 3),
+            ((shape,) for shape in shapes),
             strict=True,
         )
-        return self.output_proj(torch.stack([self._sum(*part) for part in parts]).sum(0))
+        return [self._locations(*part) for part in parts]
 
-    def _sum(
-        self, value: Tensor, shapes: Shapes, points: Tensor, offsets: Tensor, weights: Tensor
-    ) -> Tensor:
-        """(B, N, C): weighted sum of samples of levels that have equally many points."""
-        layout = (len(shapes), -1)
-        offsets, weights = offsets.unflatten(3, layout), weights.unflatten(3, layout)
-        locations = self._locations(points[:, :, None, :, None], offsets, shapes)
+    def _read(self, value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+        """(B, N, heads * D): weighted sum of samples."""
         if self.sampling == 'discrete':
             return sample_cells(value, shapes, locations, weights).to(value.dtype)
         return deformable_attention(value, shapes, locations, weights, self.backend)
 
-    def _locations(self, points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
-        """Offsets are cells around a point, fractions of half the size around a box."""
-        if points.shape[-1] == 2:
-            sizes = level_tables(shapes, points.device)[0].flip(-1)  # (L, 2) as (W, H)
-            return points + offsets / sizes[:, None]
-        return points[..., :2] + offsets / offsets.shape[-2] * points[..., 2:] * 0.5
+    @staticmethod
+    def _locations(
+        points: Tensor, offsets: Tensor, weights: Tensor, shapes: Shapes
+    ) -> tuple[Tensor, Tensor]:
+        """Places (B, N, heads, L, P, 2) and weights (B, N, heads, L, P) of offsets
+        (B, N, heads, L * P, 2) and weights (B, N, heads, L * P)."""
+        layout = (len(shapes), -1)
+        places = sampling_places(points, offsets.unflatten(3, layout), shapes)
+        return places, weights.unflatten(3, layout)
+
+
+def sampling_places(points: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """(B, N, heads, L, P, 2): where samples lie, in the unit square of every level.
+
+    Offsets are cells around a point, fractions of half the size around a box. What is added to them is
+    repeated for all points of a level first: it is small, and the one pass over the offsets then reads
+    whole rows.
+
+    Args:
+        points: (B, N, L, 2 | 4), reference points or boxes.
+        offsets: (B, N, heads, L, P, 2).
+    """
+    number = offsets.shape[-2]
+    spread = points[:, :, None, :, None].expand(-1, -1, -1, -1, number, -1)
+    centers = spread[..., :2].contiguous()
+    if points.shape[-1] == 2:
+        sizes = level_tables(shapes, points.device)[0].flip(-1).to(offsets.dtype)  # (W, H)
+        return torch.addcdiv(centers, offsets, sizes[:, None].repeat(1, number, 1))
+    return torch.addcmul(centers, offsets, (spread[..., 2:] * (0.5 / number)).contiguous())
 
 
 @MODELS.register_module()
@@ -175,6 +207,17 @@ class DeformableAttention(DeformableProjections, AttentionOp):
         mask = memory.mask if memory.padded else None
         points = self._points(state, memory)
         return self.sample(state.with_pos(), points, memory.tokens, mask, memory.shapes)
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        value = self._values(memory.tokens, memory.mask if memory.padded else None)
+        groups = self._places(state.with_pos(), self._points(state, memory), memory.shapes)
+        return SampledAttention(
+            value.transpose(1, 2),
+            memory.shapes,
+            tuple(level for places, _ in groups for level in places.unbind(3)),
+            tuple(level for _, weights in groups for level in weights.unbind(3)),
+            self.sampling == 'discrete',
+        )
 
     @staticmethod
     def _points(state: State, memory: Memory) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import GuidedAttention, JoinedProjections, attend, split_heads
+from .records import Attention, DenseAttention, attention_weights, key_shapes
 
 
 class MultiheadAttention(JoinedProjections):
@@ -32,10 +33,17 @@ class SelfAttention(MultiheadAttention):
     """Attention among the tokens of the state; position goes to queries and keys, not to values."""
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
-        x = state.with_pos()
         dropout = self.dropout if self.training else 0.0
-        out = attend(*self.project(x, x, state.content), state.self_mask, dropout)
-        return self.out_proj(out)
+        return self.out_proj(attend(*self._inputs(state), state.self_mask, dropout))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        q, k, v = self._inputs(state)
+        shapes = key_shapes(state, memory)
+        return DenseAttention(v, shapes, attention_weights(q, k, state.self_mask))
+
+    def _inputs(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        x = state.with_pos()
+        return self.project(x, x, state.content)
 
 
 @MODELS.register_module()
@@ -43,6 +51,10 @@ class CrossAttention(GuidedAttention, MultiheadAttention):
     """Attention from the state to every unpadded token of the memory; it may have a ``prior``."""
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
-        keys = memory.tokens + memory.pos
-        q, k, v = self.project(state.with_pos(), keys, memory.tokens)
-        return self.out_proj(self.attend_memory(q, k, v, state, memory))
+        return self.out_proj(self.attend_memory(*self._inputs(state, memory), state, memory))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        return self.observe_memory(*self._inputs(state, memory), state, memory)
+
+    def _inputs(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        return self.project(state.with_pos(), memory.tokens + memory.pos, memory.tokens)

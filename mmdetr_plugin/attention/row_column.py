@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import JoinedProjections, join_heads, mask_scores, split_heads
+from .records import Attention, AxisAttention
 
 
 def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
@@ -48,8 +49,23 @@ class RowColumnAttention(JoinedProjections):
 
     inputs = 5  # queries along x, along y, keys along x, along y, values
 
-    def attend(self, x_query: Tensor, y_query: Tensor, memory: Memory) -> Tensor:
-        """Attend from queries along x and along y, both (B, N, C): (B, N, C)."""
+    def queries(self, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Queries along x and along y, both (B, N, C)."""
+        raise TypeError(f'{type(self).__name__} must define queries(state, memory)')
+
+    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        row, column, value = self._inputs(*self.queries(state, memory), memory)
+        row, column = (F.dropout(x, self.dropout, self.training) for x in (row, column))
+        return self.out_proj(join_heads(weigh_rows_and_columns(row, column, value)))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
+        row, column, value = self._inputs(*self.queries(state, memory), memory)
+        return AxisAttention(value.flatten(2, 3), memory.shapes, row, column)
+
+    def _inputs(
+        self, x_query: Tensor, y_query: Tensor, memory: Memory
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights (B, heads, N, W) of columns, (B, heads, N, H) of rows; values (B, heads, H, W, D)."""
         if len(memory.shapes) != 1:
             raise ValueError(
                 f'row-column attention needs one feature level, got {len(memory.shapes)}; '
@@ -69,26 +85,25 @@ class RowColumnAttention(JoinedProjections):
         inside = ~memory.masks()[0] if memory.padded else None  # (B, H, W)
         row = self._weights(qx, kx, None if inside is None else inside[:, 0])
         column = self._weights(qy, ky, None if inside is None else inside[:, :, 0])
-        value = v.unflatten(2, shape)
-        return self.out_proj(join_heads(weigh_rows_and_columns(row, column, value)))
+        return row, column, v.unflatten(2, shape)
 
     def _weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """Softmax (B, heads, N, K) over the K places of an axis; ``mask`` (B, K), True = attend."""
         scores = (q * q.shape[-1] ** -0.5) @ k.mT
         scores = mask_scores(scores, None if mask is None else mask[:, None, None])
-        return F.dropout(scores.softmax(-1), self.dropout, self.training)
+        return scores.softmax(-1)
 
 
 @MODELS.register_module()
 class RowColumnSelfAttention(RowColumnAttention):
     """Attention of every cell of the memory along its rows and columns (encoder)."""
 
-    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+    def queries(self, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         height, width = memory.shapes[0]
         x_code, y_code = axis_codes(memory)
         x_code = x_code[:, None].expand(-1, height, -1, -1).flatten(1, 2)
         y_code = y_code[:, :, None].expand(-1, -1, width, -1).flatten(1, 2)
-        return self.attend(state.content + x_code, state.content + y_code, memory)
+        return state.content + x_code, state.content + y_code
 
 
 @MODELS.register_module()
@@ -99,14 +114,14 @@ class RowColumnCrossAttention(RowColumnAttention):
     serves as both.
     """
 
-    def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+    def queries(self, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         content = state.content
         if state.spatial is None:
-            return self.attend(state.with_pos(), state.with_pos(), memory)
+            return state.with_pos(), state.with_pos()
         if callable(state.spatial) or state.spatial.shape[-1] != 2 * content.shape[-1]:
             raise ValueError(
                 'row-column attention needs codes of x and y side by side in State.spatial, got '
                 "another spatial query; use dict(type='AnchorQueries') and no query_position"
             )
         x_code, y_code = state.spatial.chunk(2, -1)
-        return self.attend(content + x_code, content + y_code, memory)
+        return content + x_code, content + y_code

@@ -16,6 +16,7 @@ from ..ops.mlp import MLP
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, attend, check_heads, clamp_to_dtype, mask_scores, split_heads
+from .records import Attention, DenseAttention, attention_weights
 
 
 def reference_boxes(state: State) -> Tensor:
@@ -107,7 +108,19 @@ class SemanticAlignedAttention(AttentionOp):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:
+        q, k, v, mask, _ = self._inputs(state, self._level(memory, layer))
+        return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
+
+    def observe(self, state: State, memory: Memory, layer: int) -> Attention:
         memory = self._level(memory, layer)
+        q, k, v, mask, places = self._inputs(state, memory)
+        return DenseAttention(v, memory.shapes, attention_weights(q, k, mask), points=places)
+
+    def _inputs(
+        self, state: State, memory: Memory
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+        """Queries, keys and values by heads, what is added to the scores or a mask, and the salient
+        points (B, N, heads, 2) in 0..1."""
         boxes = reference_boxes(state)
         regions = self.pool(memory, boxes)  # (B * N, C, s, s)
         offsets, steepness = self.points(regions)  # (B * N, heads, 2)
@@ -127,7 +140,7 @@ class SemanticAlignedAttention(AttentionOp):
         mask = memory.key_mask
         if self.gaussian:
             mask = self.modulation(places, steepness, memory, q.dtype)
-        return self.out_proj(attend(q, k, v, mask, self.dropout if self.training else 0.0))
+        return q, k, v, mask, places
 
     def _level(self, memory: Memory, layer: int) -> Memory:
         level = self.levels[min(layer, len(self.levels) - 1)]

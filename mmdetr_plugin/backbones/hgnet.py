@@ -79,7 +79,7 @@ class ConvNorm(nn.Module):
             in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False
         )
         self.bn = nn.BatchNorm2d(out_channels)
-        self.act = nn.ReLU() if act else nn.Identity()
+        self.act = nn.ReLU(inplace=True) if act else nn.Identity()
         self.lab = Affine() if act and affine else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

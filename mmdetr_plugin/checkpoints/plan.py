@@ -122,6 +122,15 @@ class Plan:
         counts = [part[kind] for part in self.counts.values() if kind in part]
         return sum(c[0] for c in counts), sum(c[1] for c in counts)
 
+    def check_complete(self) -> None:
+        """Raise ValueError if a part of the model has no weights, and no training starts."""
+        parts = [part for part, kinds in self.counts.items() if INITIAL in kinds]
+        if parts and not self.start:
+            raise ValueError(
+                f'a checkpoint that is evaluated must have every part of the model, got no {parts}; '
+                'train them first, or use the config that it was made with'
+            )
+
     def table(self) -> str:
         """A table of parts and kinds: tensors and, in brackets, the numbers in them; then the notes."""
         rows = [['part', *KINDS]]

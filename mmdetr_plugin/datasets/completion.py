@@ -56,7 +56,9 @@ def _complete_classes(cfg: Config) -> Classes:
     found: dict[str, Classes] = {}
     for split in ('train', 'val', 'test'):
         for key, dataset in annotated_datasets(cfg, split):
-            classes = _classes(key, dataset, split != 'test') or next(iter(found.values()), None)
+            classes = dataset_classes(key, dataset, split != 'test') or next(
+                iter(found.values()), None
+            )
             if classes is None:
                 raise _no_classes(cfg, key)
             found[key] = classes
@@ -116,7 +118,7 @@ def _no_classes(cfg: Config, key: str) -> Exception:
     return ValueError(f'{key} must have a COCO file on this machine or metainfo.classes; {advice}')
 
 
-def _classes(key: str, dataset: Mapping, annotated: bool) -> Classes | None:
+def dataset_classes(key: str, dataset: Mapping, annotated: bool) -> Classes | None:
     """The classes from the config, else from the data set's class, else from its file, else None."""
     stated = (dataset.get('metainfo') or {}).get('classes')
     cls = DATASETS.get(dataset['type'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,7 +32,19 @@ def config_path(name: str) -> Path:
     Raises:
         FileNotFoundError: there is no such config.
     """
-    path = project_root() / 'configs' / f'{name}.py'
+    folder = project_root() / 'configs'
+    path = folder / f'{name}.py'
     if not path.is_file():
-        raise FileNotFoundError(f'a config must be a file below configs/, got {name} ({path})')
+        known = [file.relative_to(folder).with_suffix('').as_posix() for file in config_files()]
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f'did you mean {" or ".join(near)}?' if near else 'check the name'
+        raise FileNotFoundError(
+            f'a config must be a file, or the name of one below configs/, got {name}; {hint}'
+        )
     return path
+
+
+def config_files() -> list[Path]:
+    """The configs of this project, without the parts in ``_base_``."""
+    files = (project_root() / 'configs').rglob('*.py')
+    return sorted(file for file in files if '_base_' not in file.parts)

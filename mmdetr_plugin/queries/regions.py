@@ -81,7 +81,9 @@ class RegionProposals(QuerySource):
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         with no_autocast(memory.tokens.device):  # places are never in half precision
-            return self._make(tuple(full_precision(x) for x in memory.maps()), memory, targets)
+            # mmcv's RoIAlign takes maps in channels-last order for others and cuts the wrong places.
+            maps = tuple(full_precision(x).contiguous() for x in memory.maps())
+            return self._make(maps, memory, targets)
 
     def _make(self, maps: tuple[Tensor, ...], memory: Memory, targets: Targets | None) -> Made:
         samples = _samples(memory, targets)

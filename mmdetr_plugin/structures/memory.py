@@ -86,10 +86,12 @@ class Memory:
         )
 
     def maps(self) -> list[Tensor]:
-        """Tokens as one (B, C, H, W) map per level."""
+        """Tokens as one (B, C, H, W) map per level, in channels-last order."""
         sizes = [h * w for h, w in self.shapes]
+        # The strides that result are those of channels-last maps for one image too: with others,
+        # joining maps and convolutions reorder them first.
         return [
-            part.transpose(1, 2).unflatten(2, shape)
+            part.unflatten(1, shape).permute(0, 3, 1, 2)
             for part, shape in zip(self.tokens.split(sizes, 1), self.shapes, strict=True)
         ]
 

@@ -15,8 +15,6 @@ from .shrinking import ModelSize, shrink
 DEMO = 'digits_deformable_detr'
 """The config whose data, schedule and size all small variants share."""
 NUM_QUERIES = 30
-NUM_REGIONS = 120
-"""Where queries are an RPN's regions, of which a quarter at most may be matched (TSP-RCNN)."""
 DECODER_LAYERS = 3
 SINGLE = {'num_stages': 3, 'strides': (1, 2, 2), 'dilations': (1, 1, 1)}
 SINGLE_STRIDE = 16
@@ -29,7 +27,8 @@ def small(cfg: Config) -> Config:
     """The demo's config with the shrunk model of another config, for boxes on the digits set.
 
     Optimizer settings of parts other than the backbone stay as published, e.g. the tenth of the
-    rate for sampling offsets. A mask head stays; what it is trained on must then have masks.
+    rate for sampling offsets (:func:`relative_rates`). A mask head stays; what it is trained on must
+    then have masks.
     """
     demo = Config.fromfile(config_path(DEMO))
     single = cfg.model.get('num_levels', 1) == 1
@@ -59,8 +58,6 @@ def small(cfg: Config) -> Config:
     model = shrink(cfg.model, size)
     if model.backbone.type == 'HGNetV2':  # it is trained from scratch
         model.backbone.update(frozen_stages=-1, frozen_norms=False)
-    if model['queries'].type == 'RegionProposals':
-        model['queries'].num_queries = NUM_REGIONS
     reader = model.decoder.layer.cross_attn
     if reader and reader.get(
         'levels'
@@ -69,7 +66,17 @@ def small(cfg: Config) -> Config:
     if single and reader and reader.get('prior'):
         reader.prior.strides = (SINGLE_STRIDE,)
     demo.model = model
-    rates = cfg.get('optim_wrapper', {}).get('paramwise_cfg', {}).get('custom_keys', {})
-    rates = {part: rate for part, rate in rates.items() if part != 'backbone'}
-    demo.optim_wrapper.paramwise_cfg.custom_keys.update(rates)
+    demo.optim_wrapper.paramwise_cfg.custom_keys.update(relative_rates(cfg))
     return demo
+
+
+def relative_rates(cfg: Config) -> dict[str, dict]:
+    """Settings of parts other than the backbone, e.g. ``lr_mult``.
+
+    They hold for AdamW. TSP's are those by which AdamW's rate follows from the much larger one of SGD.
+    """
+    wrapper = cfg.get('optim_wrapper', {})
+    if wrapper.get('optimizer', {}).get('type') != 'AdamW':
+        return {}
+    keys = wrapper.get('paramwise_cfg', {}).get('custom_keys', {})
+    return {part: rate for part, rate in keys.items() if part != 'backbone'}

@@ -40,7 +40,8 @@ class RepNCSPELAN4(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H, W)."""
         entered = self.enter(x)
-        first = self.first(entered.chunk(2, 1)[1])
+        # A copy: each of the two convolutions that read this half would make one of its own.
+        first = self.first(entered.chunk(2, 1)[1].clone())
         return self.leave(torch.cat((entered, first, self.second(first)), 1))
 
 

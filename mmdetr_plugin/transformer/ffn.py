@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..ops.dropout import Dropout
+from ..ops.linear import apply_linear
 from ..registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -34,4 +35,7 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        relu = type(self.activation) is nn.ReLU
+        hidden = apply_linear(self.linear1, x, relu)
+        hidden = self.dropout(hidden if relu else self.activation(hidden))
+        return apply_linear(self.linear2, hidden)

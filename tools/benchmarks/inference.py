@@ -4,6 +4,8 @@
     python tools/benchmarks/inference.py deformable_detr_r50
     python tools/benchmarks/inference.py detr_r50 conditional_detr_r50 dino_r50_mmdet
     python tools/benchmarks/inference.py --peers mmdet transformers
+    python tools/benchmarks/inference.py rt_detr_r18 rt_detr_r50 d_fine_s --size 640 640 \
+        --peers transformers --modes eager folded
     python tools/benchmarks/inference.py --modes eager compiled --batch 1 8
     python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
         --precision fp32 fp16 bf16 --batch 1 8
@@ -13,6 +15,7 @@ The peers run eagerly in single precision. Images are not padded.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -21,13 +24,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from mmdetr_plugin.deployment import fold_for_deployment_
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.testing.benchmark import OUTPUTS, Contest, Result, parse, parser
 from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
 from mmdetr_plugin.testing.peers import hf_pair, mmdet_pair
 
 NAMES = ('deformable_detr_r50', 'detr_r50', 'conditional_detr_r50', 'dino_r50_mmdet')
-MODES = ('eager', 'compiled', 'graph')
+MODES = ('eager', 'folded', 'compiled', 'graph')
 Network = Callable[[Tensor], Result]
 
 
@@ -105,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             inputs = images(number, size, args.device)
             runs = {peer: partial(run, partial(call, theirs), inputs, 'fp32')}
             for mode in args.modes:
-                network = partial(run, partial(of_ours, ours), precision=precision)
+                folded = mode == 'folded'
+                model = fold_for_deployment_(copy.deepcopy(ours)) if folded else ours
+                network = partial(run, partial(of_ours, model), precision=precision)
                 runs[f'ours {mode} {precision}'] = partial(in_mode(network, mode, inputs), inputs)
             tolerance = OUTPUTS if precision == 'fp32' else None
             case = f'{name}, {number} x {size[0]} x {size[1]}'

@@ -5,15 +5,17 @@
     python tools/benchmarks/train_step.py detr_r50
     python tools/benchmarks/train_step.py detr_dc5_r50
     python tools/benchmarks/train_step.py dino_r50_mmdet
-    python tools/benchmarks/train_step.py rt_detr_r18 --batch 2 --peers transformers
+    python tools/benchmarks/train_step.py rt_detr_r18 d_fine_s --batch 2 --peers transformers
     python tools/benchmarks/train_step.py --device cuda --precision fp32 bf16
 
 Losses and all gradients are compared in single precision without dropout; then steps with dropout are
 timed. The image is not padded. The optimizer's step is the same for both and is left out. Both models
 are given the same noise where they are compared.
 
-RT-DETR of transformers needs two images on the CPU: for one, torch 2.13 computes wrong gradients of its
-batch norms (the map is contiguous, its gradient is in channels-last order).
+The models of transformers need two images on the CPU: for one, torch 2.13 computes wrong gradients of
+their batch norms (the map is contiguous, its gradient is in channels-last order). Their D-FINE has
+fewer losses than ours; those of its distributions, which it does not compute as the authors do, are
+timed but not compared.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ from torch import Tensor, nn
 from mmdetr_plugin.checkpoints import to_ours
 from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser, without_dropout
-from mmdetr_plugin.testing.hf_training import hf_losses, keep_statistics_, look_forward_once_
+from mmdetr_plugin.testing.hf_training import (
+    compared,
+    hf_losses,
+    keep_statistics_,
+    train_as_transformers_,
+)
 from mmdetr_plugin.testing.inputs import PRECISIONS, add_small, configure_, images, samples
 from mmdetr_plugin.testing.noise import shared_hf_noise, shared_noise
 from mmdetr_plugin.testing.peers import hf_pair, mmdet_pair
@@ -53,14 +60,21 @@ def step(
     inputs: Tensor,
     batch: list[DetDataSample],
     precision: str = 'fp32',
+    peer: nn.Module | None = None,
 ) -> Result:
-    """Run forward and backward; return the losses. The gradients stay in the model."""
+    """Run forward and backward; return the losses. The gradients stay in the model.
+
+    ``peer`` is a model of transformers: only what it computes as we do is summed up.
+    """
     model.zero_grad(set_to_none=True)
     dtype = PRECISIONS[precision]
     with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
         mm = isinstance(model, BaseDetector)
         losses = model.loss(inputs, batch) if mm else hf_losses(model, inputs, batch)
-    losses = {name: value for name, value in losses.items() if 'loss' in name}
+    if peer is None:
+        losses = {name: value for name, value in losses.items() if 'loss' in name}
+    else:
+        losses = compared(losses, peer)
     # float16 cannot hold small gradients: scale by the factor that a gradient scaler begins with.
     scale = 2.0**16 if dtype == torch.float16 else 1.0
     (scale * sum(losses.values())).backward()
@@ -69,6 +83,7 @@ def step(
 
 def checked(
     model: nn.Module,
+    theirs: nn.Module,
     ours: DETR,
     lacking: set[str],
     inputs: Tensor,
@@ -79,8 +94,9 @@ def checked(
 
     ``lacking`` are parameters that the other model does not have: biases before a norm.
     """
+    peer = None if isinstance(theirs, BaseDetector) else theirs
     with without_dropout(model):
-        losses = step(keep_statistics_(model), inputs, batch)
+        losses = step(keep_statistics_(model), inputs, batch, peer=peer)
     model.train()
     named = model.named_parameters(remove_duplicate=False)
     grads = {n: p.grad for n, p in named if p.grad is not None}
@@ -111,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs='+',
         choices=('mmdet', 'transformers'),
         default=['mmdet'],
-        help='transformers: the models of RT-DETR',
+        help='transformers: RT-DETR and D-FINE',
     )
     add_small(options)
     args = parse(options, argv)
@@ -126,12 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         configure_(ours)
         if peer == 'transformers':
-            look_forward_once_(ours)
+            train_as_transformers_(ours)
         inputs = images(number, size, args.device)
         batch = samples(number, size, args.objects, args.device)
         lacking = set(to_ours(theirs.state_dict(), ours)[2])
         check = {
-            who: partial(checked, model, ours, lacking, inputs, batch)
+            who: partial(checked, model, theirs, ours, lacking, inputs, batch)
             for who, model in ((peer, theirs), ('ours', ours))
         }
         for precision in args.precision:

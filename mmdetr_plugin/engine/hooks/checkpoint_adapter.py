@@ -12,7 +12,6 @@ from mmengine.runner import BaseLoop, Runner
 from ...checkpoints.addresses import register_safe_loader
 from ...checkpoints.class_names import Names, names_beside, stated_names
 from ...checkpoints.loading import weights_for
-from ...checkpoints.plan import INITIAL
 from ...checkpoints.stated_config import differences, stated_config
 from ...detector import DETR
 from ...registry import HOOKS
@@ -63,12 +62,7 @@ class CheckpointAdapter(Hook):
         file = runner._load_from or ''
         source = stated_names(checkpoint) or names_beside(file)
         state, plan = weights_for(model, checkpoint, source, data_names(runner), start)
-        parts = [part for part, kinds in plan.counts.items() if INITIAL in kinds]
-        if parts and not start:
-            raise ValueError(
-                f'a checkpoint that is evaluated must have every part of the model, got no {parts}; '
-                'train them first, or use the config that it was made with'
-            )
+        plan.check_complete()
         runner.logger.info(f'What is loaded from {file or "the checkpoint"}:\n{plan.table()}')
         checkpoint['state_dict'] = state
 

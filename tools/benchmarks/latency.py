@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Latency of every config against its published AP: a table and a picture.
+
+    python tools/benchmarks/latency.py --json docs/latency.json --plot docs/images/latency.png
+    python tools/benchmarks/latency.py rt_detr_r18 d_fine_s --device cuda
+
+One image of the size that the config tests with: a square, or 800 x 1066 where the shorter side is
+800. Weights are random, norms folded. Time from the normalised image to detections. AP is what
+model-index.yml gives, the authors' figure on COCO: it is not measured here. What the JSON file has from
+an earlier call is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+from mmengine.config import Config
+
+from mmdetr_plugin.deployment import fold_for_deployment_
+from mmdetr_plugin.registry import MODELS
+from mmdetr_plugin.testing import project_root, write_json
+from mmdetr_plugin.testing.benchmark import machine, parse, parser, table
+from mmdetr_plugin.testing.inputs import images, samples
+
+ROOT = project_root()
+Measured = dict[str, dict[str, Any]]
+
+
+def published() -> dict[str, tuple[str, float]]:
+    """Config names -> family and published box AP, where there is one."""
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    found = {}
+    for model in index['Models']:
+        for result in model.get('Results', ()):
+            if 'box AP' in result['Metrics']:
+                found[Path(model['Config']).stem] = (
+                    model['In Collection'],
+                    result['Metrics']['box AP'],
+                )
+    return found
+
+
+def input_size(cfg: Config) -> tuple[int, int]:
+    """(height, width) of a picture of 3 : 4 as the test pipeline resizes it."""
+    step = next(s for s in cfg.test_dataloader.dataset.pipeline if s['type'].endswith('Resize'))
+    width, height = step['scale']
+    if not step.get('keep_ratio'):
+        return height, width
+    short, long = sorted((height, width))
+    return short, min(long, short * 4 // 3)
+
+
+@torch.no_grad()
+def measure(name: str, device: str, repeats: int) -> dict[str, Any]:
+    """Size of the image, and the median time in ms of ``repeats`` detections."""
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg.model.backbone.init_cfg = None
+    model = fold_for_deployment_(MODELS.build(cfg.model)).to(device)
+    size = input_size(cfg)
+    image, batch = images(1, size, device), samples(1, size, 0, device)
+    times = []
+    for _ in range(repeats + 1):  # the first is left out
+        started = time.perf_counter()
+        model.predict(image, batch)
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - started))
+    return {'height': size[0], 'width': size[1], 'ms': round(median(times[1:]), 1)}
+
+
+def rows(measured: Measured, known: Mapping[str, tuple[str, float]]) -> list[list[str]]:
+    """Cells of the table, the fastest first."""
+    cells = [['model', 'image', 'ms', 'AP (published)']]
+    for name in sorted(measured, key=lambda name: measured[name]['ms']):
+        one = measured[name]
+        cells.append(
+            [
+                f'`{name}`',
+                f'{one["height"]} x {one["width"]}',
+                f'{one["ms"]:.0f}',
+                f'{known[name][1]}',
+            ]
+        )
+    return cells
+
+
+def plot(
+    measured: Measured, known: Mapping[str, tuple[str, float]], title: str, path: Path
+) -> None:
+    """AP against latency, one line for each family."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(10, 6), layout='constrained')
+    families: dict[str, list[tuple[float, float]]] = {}
+    for name, one in measured.items():
+        family, ap = known[name]
+        families.setdefault(family, []).append((one['ms'], ap))
+    colours, markers = pyplot.get_cmap('tab20')(range(20)), 'osD^v'
+    for i, (family, points) in enumerate(sorted(families.items())):
+        axes.plot(
+            *zip(*sorted(points), strict=True),
+            color=colours[i % 20],
+            marker=markers[i % len(markers)],
+            linewidth=1,
+            markersize=5,
+            label=family,
+        )
+    axes.set(
+        xscale='log', xlabel='ms for one image (log)', ylabel='published COCO AP (%)', title=title
+    )
+    for which in ('major', 'minor'):
+        axes.xaxis.set_tick_params(which=which, labelsize=8)
+        getattr(axes.xaxis, f'set_{which}_formatter')('{x:.0f}')
+    axes.grid(alpha=0.3, which='both')
+    figure.legend(loc='outside right upper', fontsize='small')
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser(__doc__, repeats=3)
+    options.add_argument(
+        'names', nargs='*', metavar='NAME', help='configs; default: all with an AP'
+    )
+    options.add_argument(
+        '--plot', type=Path, metavar='FILE', help='draw the picture into this file'
+    )
+    args = parse(options, argv)
+    known = published()
+    unknown = sorted(set(args.names) - set(known))
+    if unknown:
+        options.error(f'NAME must be a config with a published AP, got {unknown}; leave it out')
+    measured: Measured = {}
+    if args.json and args.json.is_file():
+        measured = json.loads(args.json.read_text())['models']
+    described = machine(args.device)
+    for name in args.names or sorted(known):
+        if name not in measured:
+            measured[name] = measure(name, args.device, args.repeats)
+            print(f'{name}: {measured[name]["ms"]:.0f} ms', file=sys.stderr, flush=True)
+            if args.json:
+                write_json(args.json, {'machine': described, 'models': measured})
+    print(described, '\n\n' + table(rows(measured, known)), sep='', end='')
+    if args.plot:
+        plot(measured, known, described.partition(',')[0], args.plot)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
