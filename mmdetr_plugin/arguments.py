@@ -154,9 +154,13 @@ def check_value(
         hint = int | Sequence[int] | None if name in SIZES else implied(default)
     bounds = range_of(cls, name)
     if not fits(value, hint, bounds):
-        example = '; a part is written dict(type=...)' if words(hint).startswith('a dict') else ''
+        advice = ''
+        if words(hint).startswith('a dict'):
+            advice = '; a part is written dict(type=...)'
+        elif isinstance(value, (list, tuple)) and 'class_weight' in hints:
+            advice = '; a weight for each class is class_weight=[...]'
         raise SlotError(
-            f'{place}.{name} must be {words(hint, bounds)}, got {_short(value)}{example}; change it '
+            f'{place}.{name} must be {words(hint, bounds)}, got {_short(value)}{advice}; change it '
             'in the config'
         )
 

@@ -41,7 +41,7 @@ def main(data: Path, work_dir: Path, kind: str) -> None:
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.batch_size = 2
     cfg.launcher = 'pytorch'
-    cfg.env_cfg.dist_cfg = {'backend': 'gloo', 'timeout': 60}
+    cfg.env_cfg.dist_cfg = {'backend': 'gloo', 'timeout': 300}
     command_line.set_resume(argparse.ArgumentParser(), cfg, 'auto')
     runner = command_line.build_runner(argparse.ArgumentParser(), cfg)
     runner.register_hook(Fault(kind))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -213,13 +214,17 @@ def test_predictions_that_are_not_finite(
     model = copy.deepcopy(model)
     images, samples = tiny.batch((12, 2))
     original = type(model.head).forward
+    spoiled: list[Tensor] = []
 
     def spoil(hidden: Tensor, state: object, layer: int, predict: bool = True) -> tuple:
         predictions, state = original(model.head, hidden, state, layer, predict)
-        if layer == 1 and what == 'class':
-            predictions[-1].logits[0, 3] = value
-        elif layer == 1:
-            predictions[-1].boxes[0, 3] = torch.tensor(value).sigmoid()
+        if layer == 1:
+            field = 'logits' if what == 'class' else 'boxes'
+            tensor = getattr(predictions[-1], field).clone()
+            tensor[0, 3] = value if what == 'class' else torch.tensor(value).sigmoid()
+            tensor.retain_grad()
+            spoiled.append(tensor)
+            predictions = (*predictions[:-1], replace(predictions[-1], **{field: tensor}))
         return predictions, state
 
     model.head.forward = spoil
@@ -230,7 +235,15 @@ def test_predictions_that_are_not_finite(
         assert 'NaN or infinite matching costs in decoder layer 1, 0 (' in line
         assert ('class' in line) == (what == 'class')
         assert 'objects went to finite queries' in line
-    assert torch.isfinite(losses['d0.loss_cls'])
+    losses['loss_cls' if what == 'class' else 'loss_bbox'].backward()
+    (tensor,) = spoiled
+    others = torch.arange(tensor.shape[1]) != 3
+    assert tensor.grad[0, others].isfinite().all() and tensor.grad[1].isfinite().all()
+    assert tensor.grad[0, others].any()
+    # Where there are queries enough, the faulty one gets no object, so no box loss of its own.
+    few = model.loss(*tiny.batch((3, 2)))
+    assert few['loss_bbox'].isfinite() and few['loss_iou'].isfinite()
+    assert few['loss_cls'].isfinite() or what == 'class'
 
 
 def test_fewer_pairs_than_detections_wanted() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from cli import TOOLS, load
 from criterion_cases import warned  # noqa: F401
 from mmengine.config import Config
 from PIL import Image
@@ -204,3 +205,9 @@ def test_another_size_than_stated_stops_the_run(stated: tuple[int, int], tmp_pat
     with pytest.raises(ValueError, match='got 48 x 32: its boxes would be wrong') as error:
         load(record)
     assert ('EXIF' in str(error.value)) == (stated == (32, 48))
+
+
+def test_the_benchmark_of_the_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = load(TOOLS / 'benchmarks' / 'validation.py')
+    assert benchmark.main(['--images', '230', '--objects', '500']) == 0
+    assert '500 objects, 0 MB: checked in ' in capsys.readouterr().out

@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..arguments import SlotError
 from ..checkpoints.files import read_checkpoint
 from ..checkpoints.resume import check_resumable, latest_checkpoint
 from ..datasets.agreement import check_agreement
@@ -125,8 +126,8 @@ def set_resume(parser: argparse.ArgumentParser, cfg: Config, checkpoint: str) ->
 def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> Runner:
     """Build the runner of a config; on CPUs, also connect its processes, which MMEngine cannot.
 
-    Ends the program if a data set of ``splits`` is missing or disagrees with the config, or if the
-    checkpoint cannot be read.
+    Ends the program if a data set of ``splits`` is missing or disagrees with the config, if the
+    checkpoint cannot be read, or if the model cannot be built.
     """
     try:
         check_presence(cfg, splits)
@@ -140,7 +141,10 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
         parser.error(str(error))
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _connect_cpu_processes(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except SlotError as error:
+        parser.error(str(error))
 
 
 def _check_weights(cfg: Config) -> None:
