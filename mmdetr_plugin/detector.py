@@ -14,7 +14,7 @@ from torch import Tensor
 from .datasets.image_loading import checked_step
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
-from .inputs import check_annotated, check_batch, prepare, unpadded
+from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
 from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
@@ -169,7 +169,7 @@ class DETR(SlottedDetector):
             ValueError: an image cannot be one, see :func:`~mmdetr_plugin.inputs.prepare`.
             FloatingPointError: predictions of an image are not finite.
         """
-        samples = super().val_step(prepare(data))
+        samples = super().val_step(prepare(data, channels_of(self.backbone)))
         check_finite(samples)
         for sample in samples:
             instances = sample.pred_instances
