@@ -3,7 +3,7 @@
 _base_ = './detr_panoptic_r50.py'
 
 model = dict(
-    freeze=['backbone', 'neck', 'encoder', 'queries', 'decoder', 'head'],
+    frozen_parts=['backbone', 'neck', 'encoder', 'queries', 'decoder', 'head'],
     backbone=dict(init_cfg=None))
 load_from = 'work_dirs/detr_panoptic_boxes_r50/epoch_300.pth'
 train_cfg = dict(max_epochs=25)

@@ -9,7 +9,7 @@ _base_ = [
 swav = 'https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar'
 model = dict(
     num_classes=2,
-    freeze=('backbone', ),
+    frozen_parts=('backbone', ),
     backbone=dict(init_cfg=dict(checkpoint=swav)),
     queries=dict(type='PatchQueries', num_patches=10),
     criterion=dict(losses=dict(loss_feature=dict(type='FeatureReconstructionLoss'))))

@@ -15,6 +15,7 @@ from .datasets.image_loading import checked_step
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
 from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
+from .ops.precision import in_own_precision
 from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
@@ -29,6 +30,7 @@ class DETR(SlottedDetector):
     Args: the slots, see :class:`~mmdetr_plugin.slots.SlottedDetector`.
     """
 
+    @in_own_precision
     def run(
         self,
         images: Tensor,
@@ -124,6 +126,7 @@ class DETR(SlottedDetector):
             outputs = self.teacher.teach(outputs, batch_inputs, batch_data_samples)
         return self.criterion(outputs, targets)
 
+    @in_own_precision
     def predict(
         self,
         batch_inputs: Tensor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -28,9 +28,28 @@ def freeze_(model: nn.Module, names: Iterable[str]) -> None:
             known = [n for n, _ in model.named_modules() if n and n.count('.') <= name.count('.')]
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
             raise ValueError(
-                f'freeze must name parts of the model, got {name!r}; did you mean one of {near}?'
+                f'frozen_parts must name parts of the model, got {name!r}; did you mean one of {near}?'
             ) from error
         part.requires_grad_(False).eval()
+
+
+def one_list(names: Sequence[str] | str, former: Sequence[str] | str = ()) -> tuple[str, ...]:
+    """Names of parts as a tuple; a single name needs no list.
+
+    Args:
+        names: ``frozen_parts`` of a model.
+        former: ``freeze``, as it was called.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if names and former:
+        raise ValueError(
+            f'frozen parts must be named once, got frozen_parts={names!r} and freeze={former!r}, its '
+            'former name; remove freeze'
+        )
+    names = names or former
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _spell_out(name: str) -> list[str]:

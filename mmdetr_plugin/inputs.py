@@ -9,8 +9,6 @@ import torch
 from mmdet.structures import DetDataSample, SampleList
 from torch import Tensor, nn
 
-from .ops.precision import HALF
-
 WHITE = 255
 DEEP = 65535
 ADVICE = 'give pixels from 0 to 255, B, G, R, as cv2.imread does'
@@ -109,7 +107,7 @@ def check_batch(images: Any, model: nn.Module) -> None:
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     if not images.is_floating_point() or (
         weight is not None
-        and weight.dtype not in (images.dtype, *HALF)  # half weights run under autocast
+        and weight.dtype != images.dtype
         and not torch.is_autocast_enabled(images.device.type)
     ):
         dtype = None if weight is None else weight.dtype

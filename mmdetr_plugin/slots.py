@@ -15,7 +15,7 @@ from .checkpoints.layouts import DEFAULT, check_official
 from .checkpoints.loading import accept_checkpoint
 from .checkpoints.pretrained import missing_weights_explained
 from .compilation import compile_transformer
-from .freezing import freeze_
+from .freezing import freeze_, one_list
 from .heads import Head, MaskHead, PostProcess
 from .ops.folding import fold_norms_, unfold_replaced_
 from .queries import QuerySource
@@ -44,7 +44,10 @@ class SlottedDetector(BaseDetector):
         teacher: ``config`` and ``checkpoint`` of a trained model, whose outputs the distillation losses
             of the criterion read (:mod:`~mmdetr_plugin.criterion.distillation`); None = there is none.
         num_levels: number of feature levels, which is the number of the neck's maps.
-        freeze: names of parts that are not trained, e.g. ``backbone`` or ``decoder.layers.0-3``.
+        frozen_parts: names of parts that are not trained, e.g. ``backbone`` or
+            ``decoder.layers.0-3``.
+        freeze: the former name of ``frozen_parts``, which configs of MMEngine cannot read by attribute:
+            their dictionaries have a method of that name.
         embed_dims: width of tokens and queries.
         encoder_dims: width of the tokens in the neck and in an encoder that can change it, such as
             ``HybridEncoder``; None = ``embed_dims``.
@@ -77,7 +80,8 @@ class SlottedDetector(BaseDetector):
         branches: Sequence[Mapping] = (),
         teacher: Mapping | None = None,
         num_levels: int = 1,
-        freeze: str | Sequence[str] = (),
+        frozen_parts: Sequence[str] | str = (),
+        freeze: Sequence[str] | str = (),
         embed_dims: int = 256,
         encoder_dims: int | None = None,
         dropout: float = 0.1,
@@ -146,15 +150,15 @@ class SlottedDetector(BaseDetector):
         if channels_last:
             for part in filter(None, (self.backbone, self.neck, self.encoder)):
                 part.to(memory_format=torch.channels_last)
-        self.freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
-        freeze_(self, self.freeze)
+        self.frozen_parts = one_list(frozen_parts, freeze)
+        freeze_(self, self.frozen_parts)
         self.register_load_state_dict_pre_hook(accept_checkpoint)
 
     def train(self, mode: bool = True) -> SlottedDetector:
         """As any module does, but frozen parts stay in evaluation mode."""
         super().train(mode)
         unfold_replaced_(self)
-        freeze_(self, self.freeze)
+        freeze_(self, self.frozen_parts)
         return self
 
     def init_weights(self) -> None:

@@ -181,7 +181,7 @@ def test_every_wrong_value_in_every_config(name: str) -> None:
         ('backbone.out_indices', (9,), r"slot 'model.backbone': "),
         ('backbone.dept', 18, r"takes \[.*\], got \['dept'\]; .*did you mean 'depth'"),
         ('neck.in_channels', 'all', r'model.neck.in_channels must be a list of positive integers'),
-        ('freeze', [3], r'model.freeze must be a text or a list of texts, got \[3\]'),
+        ('frozen_parts', [3], r'model.frozen_parts must be a text or a list of texts, got \[3\]'),
         ('layout', 'dtr', r"must be one of .*got 'dtr'"),
         ('compile', {'bckend': 'x'}, r'model.compile must be .*bckend'),
         ('teacher', {'confg': 'x'}, r"slot 'model.teacher': .*did you mean 'confi"),

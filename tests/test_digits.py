@@ -218,7 +218,7 @@ def test_settings_out_of_range(tmp_path, settings, text):
 
 def test_missing_scikit_learn_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
-    with pytest.raises(ImportError, match=r'pip install mmdetr_plugin\[demo\]'):
+    with pytest.raises(ImportError, match=r"pip install '.\[demo\]'"):
         make_digits(tmp_path / 'digits', 2, 1)
     assert not list(tmp_path.iterdir())
 

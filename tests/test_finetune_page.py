@@ -138,7 +138,7 @@ def test_every_config_is_in_the_table() -> None:
 
 def test_what_the_log_says_is_quoted_as_it_is(tmp_path: Path) -> None:
     assert describe(2, 1, 1, 8, 5e-5) in TEXT
-    (block,) = [block for block in CONFIGS if 'freeze' in block]
+    (block,) = [block for block in CONFIGS if 'frozen_parts' in block]
     cfg = config(block, tmp_path)
     complete(cfg)
     with torch.device('meta'):

@@ -42,7 +42,7 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize('paramwise', [True, False])
 def test_frozen_parts_do_not_change(paramwise: bool) -> None:
-    model = build(freeze=FROZEN)
+    model = build(frozen_parts=FROZEN)
     before = tensors(model)
     optimizer = two_steps(model, paramwise)
     changed = {name for name, value in tensors(model).items() if not value.equal(before[name])}
@@ -66,7 +66,7 @@ def test_without_freezing_norms_and_their_statistics_learn() -> None:
 
 
 def test_frozen_parts_evaluate_and_others_train() -> None:
-    model = build(freeze=FROZEN)
+    model = build(frozen_parts=FROZEN)
     for name, module in model.named_modules():
         inside = f'{name}.'.startswith(PREFIXES)
         assert module.training is not inside, name
@@ -74,8 +74,8 @@ def test_frozen_parts_evaluate_and_others_train() -> None:
 
 def test_one_name_needs_no_list() -> None:
     """As the command line gives it."""
-    model = build(freeze='encoder')
-    assert model.freeze == ('encoder',)
+    model = build(frozen_parts='encoder')
+    assert model.frozen_parts == ('encoder',)
     assert not any(p.requires_grad for p in model.encoder.parameters())
     assert all(p.requires_grad for p in model.decoder.parameters())
 
@@ -88,6 +88,20 @@ def test_one_name_needs_no_list() -> None:
     ],
 )
 def test_unknown_names_are_told(name: str, got: str, near: str) -> None:
-    text = rf'freeze must name parts of the model, got {got}; did you mean one of .*{near}'
+    text = rf'frozen_parts must name parts of the model, got {got}; did you mean one of .*{near}'
     with pytest.raises(ValueError, match=text):
-        build(freeze=[name])
+        build(frozen_parts=[name])
+
+
+def test_the_former_name_is_read() -> None:
+    model = build(freeze=FROZEN)
+    assert model.frozen_parts == tuple(FROZEN)
+    with pytest.raises(ValueError, match='frozen parts must be named once'):
+        build(freeze=FROZEN, frozen_parts=FROZEN)
+
+
+def test_a_config_gives_the_names() -> None:
+    """Dictionaries of MMEngine have a method `freeze`."""
+    cfg = tiny.load('detr_r50')
+    cfg.model.frozen_parts = ['encoder']
+    assert cfg.model.frozen_parts == ['encoder']

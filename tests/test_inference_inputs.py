@@ -193,6 +193,14 @@ def test_a_model_of_one_channel() -> None:
         model.test_step({'inputs': [torch.zeros(4, 8, 8)], 'data_samples': [sample]})
 
 
+def test_weights_of_sixteen_bits_predict_but_are_not_trained() -> None:
+    model = tiny.build('detr_r50').half()
+    (sample,) = model(torch.zeros(1, 3, 64, 96), mode='predict')
+    assert sample.pred_instances.scores.isfinite().all()
+    with pytest.raises(ValueError, match=r'weights, torch.float16, got torch.float32; .*autocast'):
+        model(torch.zeros(1, 3, 64, 96), tiny.samples((1,), (tiny.CANVAS,)), mode='loss')
+
+
 def test_losses_need_samples(detector: nn.Module) -> None:
     images, samples = tiny.batch()
     with pytest.raises(ValueError, match='a sample for each of the 2 images, got none'):

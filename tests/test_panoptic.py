@@ -491,7 +491,7 @@ def test_frozen_parts_neither_train_nor_drop() -> None:
 
 
 def test_a_layer_can_be_frozen() -> None:
-    model = tiny.build(BOXES, freeze=['decoder.layers.0']).train()
+    model = tiny.build(BOXES, frozen_parts=['decoder.layers.0']).train()
     assert not model.decoder.layers[0].training and model.decoder.layers[1].training
     frozen = {n for n, p in model.decoder.named_parameters() if not p.requires_grad}
     assert frozen and all(name.startswith('layers.0.') for name in frozen)
@@ -499,7 +499,7 @@ def test_a_layer_can_be_frozen() -> None:
 
 def test_unknown_parts_are_told() -> None:
     with pytest.raises(ValueError, match=r"got 'backbon'; did you mean one of \['backbone'"):
-        tiny.build(BOXES, freeze=['backbon'])
+        tiny.build(BOXES, frozen_parts=['backbon'])
 
 
 # ---- training and evaluation --------------------------------------------------------------------

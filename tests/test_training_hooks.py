@@ -65,7 +65,7 @@ def runner_of(model: nn.Module, wrapper: dict, **auto_scale_lr: object) -> Simpl
 @pytest.fixture
 def runner() -> SimpleNamespace:
     cfg = tiny.load('finetune/deformable_detr_two_stage_r50_12e')
-    model = MODELS.build(tiny.shrink(cfg.model, freeze=['encoder']))
+    model = MODELS.build(tiny.shrink(cfg.model, frozen_parts=['encoder']))
     return runner_of(model, cfg.optim_wrapper, base_batch_size=8)
 
 

@@ -193,7 +193,7 @@ def test_a_far_gaussian_leaves_attention_finite_in_half_precision() -> None:
 
 def test_averaged_weights_with_frozen_parts(tmp_path: Path) -> None:
     cfg = tiny_run.config(tiny_run.make_data(tmp_path / 'data'), tmp_path / 'work', epochs=1)
-    cfg.model['freeze'] = ('backbone',)
+    cfg.model.frozen_parts = ('backbone',)
     runner = tiny_run.train(cfg, 'averaged_with_frozen_parts')
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
     average = dict(hook.ema_model.module.named_parameters())

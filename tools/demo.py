@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.engine.project import project_root
 from mmdetr_plugin.testing import quiet
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits')
     parser.add_argument('--resume', action='store_true', help='continue an interrupted run')
     parser.add_argument('--epochs', type=int, help='number of epochs (default: the config)')
-    parser.add_argument('--num-train', type=int, default=5000, help='training images to make')
+    parser.add_argument('--num-train', type=int, default=NUM_TRAIN, help='training images to make')
     parser.add_argument('--num-val', type=int, default=200, help='validation images to make')
     args = parser.parse_args(argv)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmdetr_plugin.datasets import make_digits
+from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--root', type=Path, default=Path('data/digits'), help='folder of the set')
-    parser.add_argument('--num-train', type=int, default=5000, help='training pictures')
+    parser.add_argument('--num-train', type=int, default=NUM_TRAIN, help='training pictures')
     parser.add_argument('--num-val', type=int, default=200, help='validation pictures')
     parser.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of everything random')

@@ -29,6 +29,7 @@ from mmengine.runner import Runner
 from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.agreement import check_agreement
 from mmdetr_plugin.datasets.completion import complete
+from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 from mmdetr_plugin.datasets.presence import check_presence
 from mmdetr_plugin.engine.command_line import add_cfg_options, read_config
 from mmdetr_plugin.engine.project import config_path, project_root
@@ -250,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--results', type=Path, help='add the results to this file, and skip those it has'
     )
     parser.add_argument('--data', type=Path, default=ROOT / 'data/digits', help='the digits set')
-    parser.add_argument('--num-train', type=int, default=5000, help='digits images to make')
+    parser.add_argument('--num-train', type=int, default=NUM_TRAIN, help='digits images to make')
     parser.add_argument('--num-val', type=int, default=200, help='digits images to make')
     add_cfg_options(parser)
     args = parser.parse_args(argv)

@@ -59,6 +59,6 @@ def _package(path: str | Path) -> ModuleType:
         import safetensors.torch
     except ImportError as error:
         raise ValueError(
-            f"{path} needs safetensors, which is not installed; pip install 'mmdetr_plugin[hf]'"
+            f"{path} needs safetensors, which is not installed; pip install '.[hf]'"
         ) from error
     return safetensors

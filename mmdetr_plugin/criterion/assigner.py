@@ -113,7 +113,11 @@ class HungarianAssigner(Assigner, BaseAssigner):
         """Match one layer of one image: mmdet's interface.
 
         ``pred_instances`` has ``scores`` (N, K), logits, and ``bboxes`` (N, 4), xyxy in pixels of
-        ``img_meta['img_shape']``; ``gt_instances`` has ``labels`` (T,) and ``bboxes`` (T, 4).
+        ``img_meta['img_shape']``; ``gt_instances`` has ``labels`` (T,) and ``bboxes`` (T, 4). Boxes or
+        scores may be missing where no cost reads them, as in Mask2Former.
+
+        Raises:
+            ValueError: a cost reads what the instances lack.
         """
         labels = gt_instances.labels
         num_queries, num_objects = len(pred_instances), len(gt_instances)
@@ -180,11 +184,11 @@ class HungarianAssigner(Assigner, BaseAssigner):
         self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict | None
     ) -> Tensor:
         """(N, T) costs of boxes in pixels; costs of other types get the instances themselves."""
-        pred = full_precision(get_box_tensor(pred_instances.bboxes))
-        gt = full_precision(get_box_tensor(gt_instances.bboxes))
+        self._check_fields(pred_instances, gt_instances)
+        pred, gt = (_boxes(instances) for instances in (pred_instances, gt_instances))
         height, width = (img_meta or {}).get('img_shape', (1, 1))[:2]
         inputs = CostInputs(
-            logits=full_precision(pred_instances.scores),
+            logits=full_precision(pred_instances.get('scores', pred)),
             labels=gt_instances.labels,
             pred_cxcywh=xyxy_to_cxcywh(pred),
             pred_xyxy=pred,
@@ -196,6 +200,29 @@ class HungarianAssigner(Assigner, BaseAssigner):
             cost.of_image(inputs, pred_instances, gt_instances, img_meta) for cost in self.costs
         ]
         return torch.stack(terms).sum(0).detach()
+
+    def _check_fields(self, pred: InstanceData, gt: InstanceData) -> None:
+        for cost in self.costs:
+            owners = (
+                {'predictions': pred, 'objects': gt}
+                if cost.reads == 'bboxes'
+                else {'predictions': pred}
+            )
+            lacking = [name for name, instances in owners.items() if cost.reads not in instances]
+            if cost.reads and lacking:
+                raise ValueError(
+                    f'the {cost.term} cost needs {cost.reads} of the {" and ".join(lacking)}, got '
+                    f'{sorted(pred.keys())} and {sorted(gt.keys())}; add them, or leave out this cost'
+                )
+
+
+def _boxes(instances: InstanceData) -> Tensor:
+    """(N, 4) in single precision; zeros where there are none, which no cost reads then."""
+    boxes = instances.get('bboxes')
+    if boxes is None:
+        value = next(iter(instances.values()))
+        return torch.zeros(len(instances), 4, device=value.device)
+    return full_precision(get_box_tensor(boxes))
 
 
 def _inputs(source: Source) -> CostInputs:

@@ -35,9 +35,14 @@ class CostInputs:
 
 
 class MatchCost:
-    """A weighted term; messages call it ``term``."""
+    """A weighted term; messages call it ``term``.
+
+    Attributes:
+        reads: the field of mmdet's instances that it compares, '' if the term itself reads them.
+    """
 
     term: str
+    reads: str = ''
 
     @abstractmethod
     def __call__(self, inputs: CostInputs) -> Tensor:
@@ -59,6 +64,7 @@ class FocalCost(MatchCost):
     """
 
     term = 'class'
+    reads = 'scores'
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class SoftmaxCost(MatchCost):
     """Minus the probability of the object's class (DETR, section 3.1)."""
 
     term = 'class'
+    reads = 'scores'
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
@@ -98,6 +105,7 @@ class L1Cost(MatchCost):
     """L1 distance of boxes in 0..1; ``box_format`` 'xywh' compares centres and sizes."""
 
     term = 'L1'
+    reads = 'bboxes'
 
     def __init__(self, box_format: str = 'xyxy', weight: float = 1.0) -> None:
         if box_format not in ('xyxy', 'xywh'):
@@ -115,6 +123,8 @@ class L1Cost(MatchCost):
 
 class OverlapCost(MatchCost):
     """Minus the IoU or generalised IoU."""
+
+    reads = 'bboxes'
 
     def __init__(self, iou_mode: str = 'giou', weight: float = 1.0) -> None:
         if iou_mode not in ('iou', 'giou'):

@@ -134,6 +134,7 @@ def build_runner(parser: argparse.ArgumentParser, cfg: Config, *splits: str) -> 
         _check_weights(cfg)
         with files_kept():
             complete(cfg)
+            _skip_overwritten(cfg)
             check_agreement(cfg, splits)
             validate(cfg, splits)
     except (FileNotFoundError, ValueError) as error:
@@ -151,6 +152,18 @@ def _check_weights(cfg: Config) -> None:
     file = cfg.get('load_from')
     if file and '://' not in file and not cfg.get('resume'):
         read_checkpoint(Path(file).expanduser())
+
+
+def _skip_overwritten(cfg: Config) -> None:
+    """Do not fetch weights of the backbone that those of `load_from` would overwrite.
+
+    Our detector needs every weight of the backbone in that file; other detectors may not.
+    """
+    model = cfg.get('model') or {}
+    kind = model.get('type')
+    ours = isinstance(kind, str) and kind.split('.')[-1] == 'DETR' and 'criterion' in model
+    if ours and cfg.get('load_from') and not cfg.get('resume') and model.get('backbone'):
+        model['backbone']['init_cfg'] = None
 
 
 def _connect_cpu_processes(cfg: Config) -> None:

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from mmcv.transforms import Compose, LoadAnnotations, LoadImageFromFile
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ..datasets.image_loading import checked_step, from_pillow
 from ..datasets.panoptic_loading import LoadPanopticSegments
 from ..registry import TRANSFORMS
 
@@ -48,8 +49,7 @@ def split_pipeline(steps: Sequence[Mapping]) -> tuple[Callable[[dict], dict], Co
             'the test pipeline of the config must begin with LoadImageFromFile, got '
             f'{[step["type"] for step in steps][:1]}; move it to the front'
         )
-    kind = {'type': 'mmdetr_plugin.LoadImage'} if classes[0] is LoadImageFromFile else {}
-    loader = TRANSFORMS.build({**steps[0], **kind})
+    loader = TRANSFORMS.build(checked_step(steps[0]))
     unused = (LoadAnnotations, LoadPanopticSegments)
     others = [
         TRANSFORMS.build(step)
@@ -63,8 +63,8 @@ def open_picture(image: ImageLike | Picture, loader: Callable[[dict], Any]) -> P
     """Open what a user gives as an image.
 
     Args:
-        image: path or address of a file; (H, W, 3) uint8 in RGB order; or a PIL image of any mode,
-            turned as its EXIF data say.
+        image: path or address of a file; (H, W, 3) uint8 in RGB order; or a PIL image of 8
+            bits, turned as its EXIF data say.
         loader: reads a file, see :func:`split_pipeline`.
 
     Raises:
@@ -77,7 +77,7 @@ def open_picture(image: ImageLike | Picture, loader: Callable[[dict], Any]) -> P
     if isinstance(image, (str, Path)):
         return _open_file(str(image), loader)
     if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+        return Picture(from_pillow(image))
     if not isinstance(image, np.ndarray):
         raise TypeError(
             'an image must be a path, an array (H, W, 3) in RGB order or a PIL image, got '

@@ -136,8 +136,8 @@ BACKENDS: dict[str, Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]] = {
     'deformops': sample_deformops,
 }
 NEEDS: dict[str, tuple[str | None, Callable[[], bool], str]] = {
-    'compiled': ('cpu', has_numba, "pip install 'mmdetr_plugin[cpu]'"),
+    'compiled': ('cpu', has_numba, "pip install '.[cpu]'"),
     'mmcv': ('cuda', has_mmcv, 'install an mmcv that was built for CUDA'),
-    'deformops': (None, has_deformops, "pip install 'mmdetr_plugin[cuda-fast]'"),
+    'deformops': (None, has_deformops, "pip install '.[cuda-fast]'"),
 }
 """For each backend: the device it needs (None = any), whether it is installed, how to install it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,25 @@ def in_weight_precision(module: nn.Module, x: Tensor) -> Tensor:
 
 
 Result = TypeVar('Result')
+HALF = (torch.float16, torch.bfloat16)
+
+
+def in_own_precision(method: Callable[..., Result]) -> Callable[..., Result]:
+    """A method of a module that runs under autocast if the module's weights are in half precision.
+
+    So ``model.half()`` and ``model.bfloat16()`` compute as under autocast: places, their codes and
+    norms stay in single precision.
+    """
+
+    @wraps(method)
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Result:
+        weight = next(module.parameters())
+        if weight.dtype not in HALF or torch.is_autocast_enabled(weight.device.type):
+            return method(module, *args, **kwargs)
+        with torch.autocast(weight.device.type, weight.dtype):
+            return method(module, *args, **kwargs)
+
+    return call
 
 
 def same_autocast(function: Callable[..., Result], device: torch.device) -> Callable[..., Result]:
@@ -44,4 +63,4 @@ def same_autocast(function: Callable[..., Result], device: torch.device) -> Call
 
 def full_precision(tensor: Tensor) -> Tensor:
     """float32 for anything narrower: places, matching and losses never are in half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype in HALF else tensor

@@ -52,7 +52,7 @@ def small(cfg: Config) -> Config:
             'embed_dims': demo.model.embed_dims,
             'num_classes': demo.model.num_classes,
             'dropout': 0.0,
-            'freeze': (),
+            'frozen_parts': (),
         },
     )
     model = shrink(cfg.model, size)

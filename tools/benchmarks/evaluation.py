@@ -3,7 +3,7 @@
 
     python tools/benchmarks/evaluation.py
 
-faster-coco-eval is the extra `eval` (pip install mmdetr_plugin[eval]). All entries of the precision and
+faster-coco-eval is the extra `eval` (pip install '.[eval]'). All entries of the precision and
 recall tables are compared, not only the summary.
 """
 
@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(options, argv)
     if importlib.util.find_spec('faster_coco_eval') is None:
         options.error(
-            'the comparison needs faster-coco-eval, which is not installed; pip install '
-            'mmdetr_plugin[eval]'
+            "the comparison needs faster-coco-eval, which is not installed; pip install '.[eval]'"
         )
     import faster_coco_eval
     import pycocotools.coco

@@ -64,7 +64,7 @@ def pretraining(args: argparse.Namespace) -> Config:
     cfg = training(args).config(PRETRAIN)
     cfg.model = small(source).model
     start_from(cfg.model, args.work_dir / 'backbone.pth')
-    cfg.model.update(num_classes=2, freeze=('backbone',))
+    cfg.model.update(num_classes=2, frozen_parts=('backbone',))
     write_photographs(args.work_dir / 'photographs')
     dataset = source.train_dataloader.dataset
     dataset.update(data_root=str(args.work_dir / 'photographs'), repeat=args.images // 2)

@@ -60,7 +60,7 @@ def load_material() -> Material:
     except ImportError as error:
         raise ImportError(
             'the digits set needs scikit-learn and Pillow, which could not be imported '
-            f'({error}); run `pip install mmdetr_plugin[demo]`'
+            f"({error}); run pip install '.[demo]'"
         ) from error
     digits = load_digits()
     return Material(

@@ -21,7 +21,7 @@ TRAINING = ('optimizer.type', 'paramwise_cfg', 'constructor')
 """Options of the optimizer wrapper on which the groups of parameters depend."""
 
 ELSEWHERE = re.compile(
-    r'num_classes|num_queries|criterion|freeze|with_cp|compile|channels_last|init_cfg|frozen_stages|'
+    r'num_classes|num_queries|criterion|frozen_parts|with_cp|compile|channels_last|init_cfg|frozen_stages|'
     r'dropout|drop_path|layout|test_cfg|train_cfg|postprocess|_scope_|branches|denoising'
 )
 """Options that may differ or that other messages cover."""
@@ -73,15 +73,21 @@ def _compare_configs(runner: Runner, theirs: Mapping) -> None:
     Raises:
         ValueError: a run is resumed with another optimizer or other frozen parts.
     """
+    if not theirs:
+        return
+    theirs, ours = (
+        {'model': _renamed(cfg.get('model')), 'optim_wrapper': cfg.get('optim_wrapper')}
+        for cfg in (theirs, runner.cfg)
+    )
     if runner._resume:
-        chosen = (('optim_wrapper', TRAINING), ('model', ('freeze',)))
+        chosen = (('optim_wrapper', TRAINING), ('model', ('frozen_parts',)))
         changed = [
             line
             for key, names in chosen
-            for line in differences(theirs.get(key), runner.cfg.get(key), key)
+            for line in differences(theirs.get(key), ours.get(key), key)
             if any(f'.{name}' in line.partition(':')[0] for name in names)
         ]
-        if theirs and changed:
+        if changed:
             raise ValueError(
                 'a run must be resumed with the optimizer and the frozen parts that it began with, but '
                 f'{"; ".join(changed[:SHOWN])}; restore them, or start from the weights: load_from '
@@ -89,15 +95,20 @@ def _compare_configs(runner: Runner, theirs: Mapping) -> None:
             )
     lines = [
         line
-        for line in differences(theirs.get('model'), runner.cfg.get('model'), 'model')
+        for line in differences(theirs['model'], ours['model'], 'model')
         if not ELSEWHERE.search(line.partition(':')[0])
     ]
-    if theirs.get('model') and lines:
+    if theirs['model'] and lines:
         runner.logger.warning(
             'Options of the model differ from those that the checkpoint was trained with, also such '
             f'that no weight shows: {"; ".join(lines[:SHOWN])}'
             + (f'; and {len(lines) - SHOWN} more' if len(lines) > SHOWN else '')
         )
+
+
+def _renamed(model: Mapping | None) -> dict:
+    """The config of a model with the present names of its options."""
+    return {('frozen_parts' if k == 'freeze' else k): v for k, v in (model or {}).items()}
 
 
 def data_names(runner: Runner) -> Names | None:
