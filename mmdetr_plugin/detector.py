@@ -14,7 +14,7 @@ from torch import Tensor
 from .datasets.image_loading import checked_step
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
-from .inputs import check_annotated, check_batch, prepare, unpadded
+from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
 from .ops.precision import in_own_precision
 from .queries.patches import stack_patches
 from .registry import MODELS
@@ -126,6 +126,7 @@ class DETR(SlottedDetector):
             outputs = self.teacher.teach(outputs, batch_inputs, batch_data_samples)
         return self.criterion(outputs, targets)
 
+    @in_own_precision
     def predict(
         self,
         batch_inputs: Tensor,
@@ -171,7 +172,7 @@ class DETR(SlottedDetector):
             ValueError: an image cannot be one, see :func:`~mmdetr_plugin.inputs.prepare`.
             FloatingPointError: predictions of an image are not finite.
         """
-        samples = super().val_step(prepare(data))
+        samples = super().val_step(prepare(data, channels_of(self.backbone)))
         check_finite(samples)
         for sample in samples:
             instances = sample.pred_instances

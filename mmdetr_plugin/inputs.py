@@ -14,13 +14,20 @@ DEEP = 65535
 ADVICE = 'give pixels from 0 to 255, B, G, R, as cv2.imread does'
 
 
-def prepare(data: Mapping | Sequence) -> Mapping | Sequence:
-    """The data of a test step with images of three channels from 0 to 255.
+def channels_of(backbone: nn.Module) -> int:
+    """Channels of the images that a backbone reads: those of its first convolution, else 3."""
+    first = next((part for part in backbone.modules() if isinstance(part, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
+def prepare(data: Mapping | Sequence, channels: int = 3) -> Mapping | Sequence:
+    """The data of a test step with images of as many channels as the model reads, from 0 to 255.
 
     Grey images get three equal channels; 16 bits are mapped to 0..255, with 65535 as 255.
 
     Args:
         data: ``inputs``, a list of (C, H, W) tensors, or one (B, C, H, W); ``data_samples`` of them.
+        channels: that the model reads.
 
     Raises:
         ValueError: there is no image, or one has no size, another number of channels, or values that
@@ -32,7 +39,7 @@ def prepare(data: Mapping | Sequence) -> Mapping | Sequence:
     if len(images) == 0:
         raise ValueError('the list of images must have at least one image, got none')
     names = [_path(sample) for sample in samples] or [None] * len(images)
-    prepared = [_prepare(image, name) for image, name in zip(images, names, strict=False)]
+    prepared = [_prepare(image, name, channels) for image, name in zip(images, names, strict=False)]
     joined = torch.stack(prepared) if isinstance(images, Tensor) else prepared
     return {**data, 'inputs': joined}
 
@@ -42,7 +49,7 @@ def _path(sample: DetDataSample) -> str | None:
     return None if found is None else str(found)
 
 
-def _prepare(image: Any, path: str | None) -> Tensor:
+def _prepare(image: Any, path: str | None, channels: int) -> Tensor:
     what = path or 'an image'
     if not isinstance(image, Tensor) or image.dim() != 3:
         got = f'shape {tuple(image.shape)}' if isinstance(image, Tensor) else type(image).__name__
@@ -51,16 +58,17 @@ def _prepare(image: Any, path: str | None) -> Tensor:
         raise ValueError(
             f'{what} must have pixels, got shape {tuple(image.shape)} of {image.dtype}; {ADVICE}'
         )
-    if image.shape[0] not in (1, 3):
+    if image.shape[0] not in {channels, 3, 1 if channels == 3 else channels}:
+        grey = ', or 1 if it is grey' if channels == 3 else ''
         raise ValueError(
-            f'{what} must have 3 channels, or 1 if it is grey, got {image.shape[0]}; leave out the '
-            'alpha channel: image[..., :3]'
+            f'{what} must have {channels} channels{grey}, got {image.shape[0]}; leave out the alpha '
+            'channel: image[..., :3]'
         )
     if image.dtype == torch.uint16:
         image = image.float() * (WHITE / DEEP)
     elif image.dtype != torch.uint8:
         _check_values(image, what, given_as_array=path is None)
-    return image.expand(3, -1, -1) if image.shape[0] == 1 else image
+    return image.expand(channels, -1, -1) if image.shape[0] == 1 else image
 
 
 def _check_values(image: Tensor, what: str, given_as_array: bool) -> None:
@@ -82,14 +90,17 @@ def check_batch(images: Any, model: nn.Module) -> None:
     """Check a batch before the backbone sees it.
 
     Raises:
-        ValueError: it is not (B, 3, H, W), has no pixels, or is not of the precision of the weights.
+        ValueError: it is not (B, C, H, W), has no pixels, or is not of the precision of the weights.
     """
-    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != 3:
+    channels = channels_of(model)
+    fits = isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (3, channels)
+    if not fits:
         got = (
             f'shape {tuple(images.shape)}' if isinstance(images, Tensor) else type(images).__name__
         )
         raise ValueError(
-            f'images must be a tensor (batch, 3, height, width), got {got}; one image is image[None]'
+            f'images must be a tensor (batch, {channels}, height, width), got {got}; one image is '
+            'image[None]'
         )
     if 0 in images.shape:
         raise ValueError(f'images must have pixels, got shape {tuple(images.shape)}')

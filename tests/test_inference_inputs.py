@@ -180,6 +180,19 @@ def test_batches_that_cannot_be(detector: nn.Module, mode: str, images: object, 
         detector(images, samples, mode=mode)
 
 
+def test_a_model_of_one_channel() -> None:
+    cfg = tiny.shrink(tiny.load('detr_r50').model)
+    cfg.backbone.in_channels = 1
+    cfg.data_preprocessor.update(mean=[120.0], std=[60.0], bgr_to_rgb=False)
+    model = MODELS.build(cfg).eval()
+    (sample,) = tiny.samples((0,), (tiny.CANVAS,))
+    for image in (torch.zeros(1, *tiny.CANVAS), torch.zeros(1, *tiny.CANVAS, dtype=torch.uint8)):
+        (found,) = model.test_step({'inputs': [image], 'data_samples': [sample]})
+        assert found.pred_instances.bboxes.isfinite().all()
+    with pytest.raises(ValueError, match='must have 1 channels, got 4'):
+        model.test_step({'inputs': [torch.zeros(4, 8, 8)], 'data_samples': [sample]})
+
+
 def test_weights_of_sixteen_bits_predict_but_are_not_trained() -> None:
     model = tiny.build('detr_r50').half()
     (sample,) = model(torch.zeros(1, 3, 64, 96), mode='predict')
