@@ -126,6 +126,7 @@ class DETR(SlottedDetector):
             outputs = self.teacher.teach(outputs, batch_inputs, batch_data_samples)
         return self.criterion(outputs, targets)
 
+    @in_own_precision
     def predict(
         self,
         batch_inputs: Tensor,

@@ -128,8 +128,7 @@ def panoptic_quality(num_classes: int = 1) -> Any:
         from torchmetrics.detection import PanopticQuality
     except ImportError as error:
         raise ImportError(
-            'PanopticMetric needs torchmetrics, which is not installed; '
-            'pip install ".[demo]"'
+            'PanopticMetric needs torchmetrics, which is not installed; pip install ".[demo]"'
         ) from error
     return PanopticQuality(
         things=set(range(num_classes + 1)),
