@@ -656,7 +656,7 @@ def test_sources_that_cannot_be_split_are_refused() -> None:
     for branch in (HYBRID, SHARED):
         with pytest.raises(ValueError, match='its own row in the parameters, got LearnedBoxes'):
             make(queries=patterns, branches=[branch])
-        with pytest.raises(ValueError, match=r"'model.queries' must state num_queries, got"):
+        with pytest.raises(ValueError, match=r"'model.branches.0' must state num_queries, got"):
             make(queries=places(), branches=[PLAIN, branch])
 
 
