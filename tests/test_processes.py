@@ -13,6 +13,7 @@ import tiny
 import tiny_run
 import torch
 import torch.multiprocessing as mp
+from mmengine.model import revert_sync_batchnorm
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -82,7 +83,7 @@ def step_of(rank: int, folder: str) -> None:
     distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     faults = {}
     for name in tiny.CONFIGS:
-        model = tiny.build(name)
+        model = revert_sync_batchnorm(tiny.build(name))  # SyncBN needs GPUs
         images, samples = tiny.batch((3, 0), (tiny.CANVAS, tiny.CANVAS))
         with tiny.training(model):
             ddp = DistributedDataParallel(model, find_unused_parameters=False)
