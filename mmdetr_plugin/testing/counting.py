@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..arguments import SlotError
 from ..registry import MODELS
 
 
@@ -23,7 +24,10 @@ def build_shapes(model: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device('meta'):
             return MODELS.build(copy.deepcopy(model))  # mmdet's detectors write into theirs
-    except RuntimeError:  # a backbone computes with values, as mmdet's Swin does
+    except SlotError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
+        # A backbone computes with values, as mmdet's Swin does.
         return MODELS.build(copy.deepcopy(model)).to('meta')
 
 
