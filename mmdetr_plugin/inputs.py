@@ -30,8 +30,8 @@ def prepare(data: Mapping | Sequence, channels: int = 3) -> Mapping | Sequence:
         channels: that the model reads.
 
     Raises:
-        ValueError: there is no image, or one has no size, another number of channels, or values that
-            cannot be pixels.
+        ValueError: there is no image, or one has no size, another number of channels, or, given as an
+            array, values that cannot be pixels.
     """
     if not isinstance(data, Mapping) or 'inputs' not in data:
         return data
@@ -66,20 +66,19 @@ def _prepare(image: Any, path: str | None, channels: int) -> Tensor:
         )
     if image.dtype == torch.uint16:
         image = image.float() * (WHITE / DEEP)
-    elif image.dtype != torch.uint8:
-        _check_values(image, what, given_as_array=path is None)
+    elif image.dtype != torch.uint8 and path is None:  # what is in files is known to their loader
+        _check_values(image, what)
     return image.expand(channels, -1, -1) if image.shape[0] == 1 else image
 
 
-def _check_values(image: Tensor, what: str, given_as_array: bool) -> None:
-    """A loader may make dark images of few values from a file; an array like that is a mistake."""
+def _check_values(image: Tensor, what: str) -> None:
     low, high = (float(x) for x in image.aminmax())
     if not (low >= 0 and high <= WHITE):
         raise ValueError(
             f'{what} must have pixels from 0 to 255, got {low:g} to {high:g}; {ADVICE}, before '
             'any normalisation'
         )
-    if given_as_array and high <= 1 and image.is_floating_point() and high > 0:
+    if image.is_floating_point() and 0 < high <= 1:
         raise ValueError(
             f'{what} must have pixels from 0 to 255, got numbers from {low:g} to {high:g}; multiply '
             'by 255'
