@@ -58,6 +58,7 @@ OWN = {
     'base_size': Range(0, 1, open=True),
     'prediction_eps': Range(0, 0.5),
     'num_bins': Range(2),
+    'Encoder.num_layers': NOT_NEGATIVE,
     'HungarianAssigner.max_nonfinite_steps': NOT_NEGATIVE,
     **dict.fromkeys(
         ('FocalClassLoss.alpha', 'FocalCost.alpha', 'MaskFocalLoss.alpha'),
