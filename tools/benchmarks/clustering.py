@@ -76,7 +76,7 @@ def compare(number: int, rounds: Sequence[int], repeats: int, device: str) -> li
     return lines
 
 
-def evaluate(config: str, checkpoint: str, rounds: int | None) -> str:
+def evaluate(config: str, checkpoint: str, rounds: int | None, folder: str) -> str:
     """A line with the AP of a trained model; ``rounds`` None = exact attention."""
     torch.manual_seed(0)
     cfg = Config.fromfile(config)
@@ -85,8 +85,9 @@ def evaluate(config: str, checkpoint: str, rounds: int | None) -> str:
         cfg.model.encoder.layer.self_attn.update(
             type='AdaptiveClusteringAttention', q_hashes=rounds
         )
-    with tempfile.TemporaryDirectory() as folder, open(f'{folder}/log', 'w') as log, quiet(log):
-        cfg.work_dir, cfg.experiment_name = folder, f'rounds_{rounds}'
+    # One folder for all: runs of a process share the visualizer of the first.
+    cfg.work_dir, cfg.experiment_name = folder, f'rounds_{rounds}'
+    with open(f'{folder}/log', 'a') as log, quiet(log):
         found = Runner.from_cfg(cfg).val()
     name = 'exact' if rounds is None else f'{rounds} rounds'
     return f'| {name} | {found["coco/bbox_mAP"]:.3f} | {found["coco/bbox_mAP_50"]:.3f} |'
@@ -102,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.trained:
         print('| attention of the encoder | AP | AP50 |\n|---|---|---|')
-        for number in (None, *args.rounds):
-            print(evaluate(*args.trained, number), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for number in (None, *args.rounds):
+                print(evaluate(*args.trained, number, folder), flush=True)
         return 0
     print(
         '| tokens | rounds | largest number of clusters | exact, ms | clustered, ms | difference |'
