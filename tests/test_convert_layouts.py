@@ -294,5 +294,5 @@ def test_safetensors_in_mmengine(tmp_path: Path) -> None:
 
 def test_safetensors_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__('sys').modules, 'safetensors.torch', None)
-    with pytest.raises(ValueError, match=r"needs safetensors.*pip install 'mmdetr_plugin\[hf\]'"):
+    with pytest.raises(ValueError, match=r"needs safetensors.*pip install '\.\[hf\]'"):
         write_checkpoint({}, tmp_path / 'model.safetensors')

@@ -154,8 +154,9 @@ def test_a_branch_has_losses_and_an_assigner_of_its_own() -> None:
     many = {'losses': {'loss_iou': {'type': 'BoxGIoULoss'}}}
     own = criterion(branches={'many_': many})
     assert own.branches['many_'].assigner is own.assigner
-    costs = {'type': 'HungarianAssigner', 'match_costs': [{'type': 'BBoxL1Cost', 'weight': -1.0}]}
+    costs = {'type': 'HungarianAssigner', 'match_costs': [{'type': 'BBoxL1Cost'}]}
     contrary = criterion(branches={'many_': {**many, 'assigner': costs}})
+    contrary.branches['many_'].assigner.costs[0].weight = -1.0  # pairs those that are far apart
     targets = Targets.from_samples(tiny.samples((2,), ((50, 60),), 3), 3)
     prediction = Prediction(torch.randn(1, 6, 3), torch.rand(1, 6, 4))
     outputs = Outputs((prediction,), branches=(Branch(3), Branch(3, 'many_')))

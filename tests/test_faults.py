@@ -135,7 +135,8 @@ def test_a_loss_that_is_not_finite_is_seen_where_its_gradient_is_not() -> None:
 def test_predictions_that_are_not_finite_are_an_error() -> None:
     model = tiny.build('detr_r50')
     images, samples = tiny.batch()
-    samples[1].set_metainfo({'img_path': 'val/17.jpg'})
+    for sample, name in zip(samples, ('16', '17'), strict=True):
+        sample.set_metainfo({'img_path': f'val/{name}.jpg'})
     images[1] = float('nan')
     with pytest.raises(
         FloatingPointError, match=r'NaN or infinity in 1 images, such as val/17.jpg'

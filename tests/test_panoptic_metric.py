@@ -256,7 +256,7 @@ def test_torchmetrics_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     arguments = write(tmp_path, [Truth(rows((10, 1)), {1: CAT})])
     monkeypatch.setitem(sys.modules, 'torchmetrics.detection', None)
     with pytest.raises(
-        ImportError, match=r'needs torchmetrics.*pip install "mmdetr_plugin\[demo\]"'
+        ImportError, match=r'needs torchmetrics.*pip install "\.\[demo\]"'
     ):
         PanopticMetric(**arguments)
 

@@ -104,7 +104,7 @@ def test_groups_of_queries_see_their_own_patch_alone() -> None:
 
 @pytest.mark.parametrize('shuffle', [False, True])
 def test_shuffling_moves_embeddings_and_no_patches(shuffle: bool) -> None:
-    model = build(shuffle=shuffle, drop=-1.0)
+    model = build(shuffle=shuffle, drop=0.0)
     images, samples = with_patches()
     targets = Targets.from_samples(samples, 2)
     memory = model.embed(model.extract_feat(images), samples, images.shape[-2:])

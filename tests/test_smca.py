@@ -261,6 +261,8 @@ def test_there_must_be_a_level_of_half_the_size(shapes):
 def test_evaluators_do_not_see_the_class_without_a_name():
     model = tiny.build('smca_detr_r50')
     images, samples = tiny.batch()
+    for sample in samples:  # images of files may have any values
+        sample.set_metainfo({'img_path': 'image.jpg'})
     data = {'inputs': list(images.unbind()), 'data_samples': samples}
     with torch.no_grad():
         ranked = model.predict(images, samples, rescale=False)

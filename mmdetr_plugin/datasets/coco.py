@@ -46,10 +46,12 @@ class CheckedCocoDataset(CocoDataset):
     def __init__(self, *args: Any, pipeline: list[Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, pipeline=[checked_step(step) for step in pipeline or []], **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def full_init(self) -> None:
         try:
-            return super().load_data_list()
-        except AssertionError as error:  # mmdet's only one: two annotations have one id
+            super().full_init()
+        except AssertionError as error:
+            if 'not unique' not in str(error):
+                raise
             raise ValueError(
                 f'the ids of annotations in {self.ann_file} must be unique, got: {error}; give them '
                 'new ids, as a merge of files must do'
