@@ -8,13 +8,14 @@ PYTHON ?= python3.11 python3 python
 ARGS ?=
 PY := .venv/bin/python
 
-.PHONY: help setup demo test test-slow test-training lint format clean
+.PHONY: help setup demo test test-slow test-training test-exhaustive lint format clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo       train the example detector, evaluate it, draw its boxes'
 	@echo 'make test       run the tests, but for the slow ones'
 	@echo 'make test-slow  run the slow tests; make test-training those that train for minutes'
+	@echo 'make test-exhaustive  wrong values, odd numbers and two processes for every config'
 	@echo 'make lint       check the code (ruff, mypy); make format fixes what it can'
 	@echo 'make setup      only create the environment .venv'
 	@echo 'make clean      remove what builds and tests left (not .venv, data/ and work_dirs/)'
@@ -26,13 +27,16 @@ demo: setup
 	@$(PY) tools/demo.py $(ARGS)
 
 test: setup
-	@$(PY) -m pytest -n 2 --dist loadfile -m 'not slow and not training' $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile -m 'not slow and not training and not exhaustive' $(ARGS)
 
 test-slow: setup
 	@$(PY) -m pytest -m slow $(ARGS)
 
 test-training: setup
 	@$(PY) -m pytest -m training $(ARGS)
+
+test-exhaustive: setup
+	@$(PY) -m pytest -m exhaustive $(ARGS)
 
 lint: setup
 	@$(PY) -m ruff check .

@@ -115,7 +115,7 @@ def test_a_wrong_value_of_any_argument_is_our_error(name: str) -> None:
             try_value(argument, value, train=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('name', tiny.CONFIGS)
 def test_every_wrong_value_in_every_config(name: str) -> None:
     torch.manual_seed(0)

@@ -174,7 +174,7 @@ def test_gradients_of_the_finite_queries_stay_finite(name: str, value: float) ->
     check_gradients(name, value)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('name', tiny.CONFIGS)
 def test_every_config_at_the_edge(name: str) -> None:
     for case in PREDICTIONS:

@@ -255,9 +255,7 @@ def test_predictions_without_segments(tmp_path: Path) -> None:
 def test_torchmetrics_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = write(tmp_path, [Truth(rows((10, 1)), {1: CAT})])
     monkeypatch.setitem(sys.modules, 'torchmetrics.detection', None)
-    with pytest.raises(
-        ImportError, match=r'needs torchmetrics.*pip install "\.\[demo\]"'
-    ):
+    with pytest.raises(ImportError, match=r'needs torchmetrics.*pip install "\.\[demo\]"'):
         PanopticMetric(**arguments)
 
 
