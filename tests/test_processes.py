@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from pathlib import Path
 
 import cli
@@ -44,13 +43,11 @@ def test_a_fault_of_one_process_ends_all(
     data: Path, tmp_path: Path, kind: str, exit_code: str, text: str
 ) -> None:
     """Torchrun says which process it was; no checkpoint is written after the fault."""
-    start = time.monotonic()
     output = torchrun('rank_run.py', data, tmp_path, kind, code=1)
     assert text in output
     cause = output[output.index('Root Cause') :]
     assert re.search(rf'rank +: 1 \(local_rank: 1\)\n +exitcode +: {exit_code} ', cause), cause
     assert [file.name for file in tmp_path.glob('epoch_*.pth')] == ['epoch_1.pth']
-    assert time.monotonic() - start < 900
 
 
 @pytest.mark.slow

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 def category_ids(classes: Sequence[str]) -> tuple[int, ...]:
     """The number of each class: COCO's own where the names are COCO's, else label + 1."""
-    names = get_classes(
-        'coco_panoptic'
-    )  # things first; the list 'coco' writes spaces as underscores
+    # Things come first in it; the list 'coco' writes spaces as underscores.
+    names = get_classes('coco_panoptic')
     for ids in (THING_IDS, THING_IDS + STUFF_IDS):
         if list(classes) == names[: len(ids)]:
             return ids

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mmdet.structures import SampleList
 from mmengine.dataset import pseudo_collate
+from torch import Tensor
 
 from ..attention import AttentionRecords, record_attention
 from ..detector import DETR
 from ..heads.postprocess import to_instances
 from ..structures.memory import map_size
-from .pictures import ImageLike, open_picture, pipeline_inputs
+from .pictures import ImageLike, Picture, open_picture, pipeline_inputs
 from .predictor import Predictor
 
 
@@ -63,10 +65,7 @@ def look(predictor: Predictor, image: ImageLike, objects: int = 4) -> Scene:
         ValueError: the model is not one of this project's detectors.
     """
     model = detector_of(predictor)
-    picture = open_picture(image, predictor.load_file)
-    batch = pseudo_collate([predictor.pipeline(pipeline_inputs(picture))])
-    batch = model.data_preprocessor(batch, False)
-    inputs, samples = batch['inputs'], batch['data_samples']
+    picture, inputs, samples = _inputs(predictor, image)
     with record_attention(model) as records:
         prediction = model.run(inputs, samples, aux=False).layers[-1]
     boxes = prediction.detected_boxes
@@ -95,8 +94,14 @@ def look(predictor: Predictor, image: ImageLike, objects: int = 4) -> Scene:
 def predicted_boxes(predictor: Predictor, image: ImageLike) -> np.ndarray:
     """(N, 4): the box of every detecting query, cxcywh in 0..1 of the image."""
     model = detector_of(predictor)
+    _, inputs, samples = _inputs(predictor, image)
+    outputs = model.run(inputs, samples, aux=False)
+    return outputs.layers[-1].boxes[0, outputs.detecting].float().cpu().numpy()
+
+
+def _inputs(predictor: Predictor, image: ImageLike) -> tuple[Picture, Tensor, SampleList]:
+    """The picture, and the batch (1, 3, H, W) with its sample that the network gets."""
     picture = open_picture(image, predictor.load_file)
     batch = pseudo_collate([predictor.pipeline(pipeline_inputs(picture))])
-    batch = model.data_preprocessor(batch, False)
-    outputs = model.run(batch['inputs'], batch['data_samples'], aux=False)
-    return outputs.layers[-1].boxes[0, outputs.detecting].float().cpu().numpy()
+    batch = predictor.model.data_preprocessor(batch, False)
+    return picture, batch['inputs'], batch['data_samples']

@@ -49,7 +49,7 @@ def count(path: str | Path, height: int, width: int, num_classes: int | None = N
     try:
         return _count(cfg, height, width, 'meta')
     # RoIAlign and NMS need values. Any other error comes again, and is raised then.
-    except (NotImplementedError, RuntimeError):
+    except RuntimeError:
         return _count(cfg, height, width, 'cpu')
 
 
