@@ -18,18 +18,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
 SIZE, CLASSES = (800, 1128), 91
-SQUARES = {
-    'rt_detr': 640,
-    'rtdetrv2': 640,
-    'd_fine': 640,
-    'deim_d_fine': 640,
-    'lw_detr': 640,
-    'rf_detr_nano': 384,
-    'rf_detr_small': 512,
-    'rf_detr_medium': 576,
-    'rf_detr_base': 560,
-}
-"""Beginnings of names of models whose images are squares, and their side."""
 EIGHTY = ('rt_detr', 'rtdetrv2', 'd_fine', 'deim_d_fine')
 """Beginnings of names of models that are published with 80 classes."""
 BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
@@ -155,9 +143,15 @@ NOT_COMPARED = {
 
 
 def size_of(name: str) -> tuple[int, int]:
-    """(height, width) of the image of which operations are counted."""
-    sides = [side for start, side in SQUARES.items() if name.startswith(start)]
-    return (sides[0], sides[0]) if sides else SIZE
+    """(height, width) of the image of which operations are counted: the square that a config tests
+    with, or the published mean size where pictures keep their shape."""
+    from mmengine.config import Config
+
+    from mmdetr_plugin.testing.inputs import tested_size
+
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    height, width = tested_size(cfg) if cfg.get('test_dataloader') else SIZE
+    return (height, width) if height == width else SIZE
 
 
 def classes_of(name: str) -> int:

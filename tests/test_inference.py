@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 
 import mmdetr_plugin
 from mmdetr_plugin.checkpoints.class_names import THING_IDS
-from mmdetr_plugin.datasets.panoptic_loading import read_segment_ids
+from mmdetr_plugin.datasets import read_segment_ids
 from mmdetr_plugin.inference import ImageDetections, Predictor
 from mmdetr_plugin.inference.coco import category_ids
 from mmdetr_plugin.registry import MODELS

@@ -6,7 +6,8 @@ from .digits.build import make_digits
 from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
 from .mosaic import BatchMixup, QuadMosaic
-from .panoptic_loading import LoadPanopticSegments, read_segment_ids
+from .panoptic_loading import LoadPanopticSegments
+from .segment_ids import read_segment_ids
 from .unlabelled import PackPatches, RandomPatches, UnlabelledImages
 
 __all__ = [

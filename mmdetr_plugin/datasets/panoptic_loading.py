@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
-from mmengine.fileio import get
 
 from ..registry import TRANSFORMS
 from .digits.scene import box_of
-
-
-def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Read segment ids (H, W) int64 from a PNG: R + 256 G + 65536 B; 0 means void."""
-    rgb = mmcv.imfrombytes(get(path, backend_args), flag='color', channel_order='rgb')
-    return rgb.astype(np.int64) @ np.array((1, 256, 65536))
+from .segment_ids import read_segment_ids
 
 
 @TRANSFORMS.register_module()

@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 from torch import Tensor
 
-from ..datasets.panoptic_loading import read_segment_ids
+from ..datasets.segment_ids import read_segment_ids
 from ..registry import METRICS
 
 STATES = ('iou_sum', 'true_positives', 'false_positives', 'false_negatives')

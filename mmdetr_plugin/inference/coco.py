@@ -73,11 +73,6 @@ def segment_entries(found: ImageDetections) -> tuple[np.ndarray, list[dict[str, 
     return ids, entries
 
 
-def segment_colours(ids: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8, the RGB of COCO's panoptic PNGs: id = R + 256 G + 65536 B."""
-    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
-
-
 class CocoFile:
     """Collects images with their annotations, and makes the document that COCO's tools read.
 

@@ -14,7 +14,8 @@ import cv2
 
 from ..checkpoints import written_whole
 from ..checkpoints.files import ASIDE
-from .coco import CocoFile, segment_colours, segment_entries
+from ..datasets.segment_ids import segment_colours
+from .coco import CocoFile, segment_entries
 from .detections import ImageDetections, write_picture
 
 DRAWN = ('.jpg', '.jpeg', '.png')

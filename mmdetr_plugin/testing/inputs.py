@@ -6,6 +6,7 @@ import argparse
 
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -42,6 +43,16 @@ def samples(
         sample.gt_instances = InstanceData(bboxes=boxes.to(device), labels=labels.to(device))
         out.append(sample)
     return out
+
+
+def tested_size(cfg: Config) -> Size:
+    """(height, width) of a picture of 3 : 4 as the test pipeline of a config resizes it."""
+    step = next(s for s in cfg.test_dataloader.dataset.pipeline if s['type'].endswith('Resize'))
+    width, height = step['scale']
+    if not step.get('keep_ratio'):
+        return height, width
+    short, long = sorted((height, width))
+    return short, min(long, short * 4 // 3)
 
 
 def add_small(options: argparse.ArgumentParser) -> None:

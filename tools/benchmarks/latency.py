@@ -28,7 +28,7 @@ from mmdetr_plugin.deployment import fold_for_deployment_
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.testing import project_root, write_json
 from mmdetr_plugin.testing.benchmark import machine, parse, parser, table
-from mmdetr_plugin.testing.inputs import images, samples
+from mmdetr_plugin.testing.inputs import images, samples, tested_size
 
 ROOT = project_root()
 Measured = dict[str, dict[str, Any]]
@@ -48,23 +48,13 @@ def published() -> dict[str, tuple[str, float]]:
     return found
 
 
-def input_size(cfg: Config) -> tuple[int, int]:
-    """(height, width) of a picture of 3 : 4 as the test pipeline resizes it."""
-    step = next(s for s in cfg.test_dataloader.dataset.pipeline if s['type'].endswith('Resize'))
-    width, height = step['scale']
-    if not step.get('keep_ratio'):
-        return height, width
-    short, long = sorted((height, width))
-    return short, min(long, short * 4 // 3)
-
-
 @torch.no_grad()
 def measure(name: str, device: str, repeats: int) -> dict[str, Any]:
     """Size of the image, and the median time in ms of ``repeats`` detections."""
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
     cfg.model.backbone.init_cfg = None
     model = fold_for_deployment_(MODELS.build(cfg.model)).to(device)
-    size = input_size(cfg)
+    size = tested_size(cfg)
     image, batch = images(1, size, device), samples(1, size, 0, device)
     times = []
     for _ in range(repeats + 1):  # the first is left out

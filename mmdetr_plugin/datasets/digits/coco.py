@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from ..segment_ids import segment_colours
 from .material import STUFF_CLASSES
 from .scene import Scene, box_of
 
@@ -53,7 +54,7 @@ def write_split(root: Path, split: str, scenes: Iterable[Scene]) -> None:
         panoptic.append({'image_id': image_id, 'file_name': f'{name}.png', 'segments_info': infos})
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         _write_image(pictures / f'{name}.jpg', scene.image, quality)
-        _write_image(segments / f'{name}.png', _id_to_rgb(ids))
+        _write_image(segments / f'{name}.png', segment_colours(ids))
     info = {'description': f'handwritten digits on photographs, {split}', 'licence': _LICENCES}
     things, everything = _categories(panoptic=False), _categories(panoptic=True)
     for file_name, records, categories in (
@@ -122,10 +123,6 @@ def _segment_id(index: int, offset: int = 0) -> int:
     """R + 256 G + 65536 B of a class's colour; ``offset`` makes each glyph's id different."""
     red, green, blue = PALETTE[index]
     return red + offset + 256 * green + 65536 * blue
-
-
-def _id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
 def _categories(panoptic: bool) -> list[Record]:
