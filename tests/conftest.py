@@ -1,4 +1,4 @@
-"""Settings of the whole run; imported before anything that reads them."""
+"""Settings of the whole run; those of the environment come before anything that reads them."""
 
 import os
 
@@ -6,3 +6,14 @@ import os
 # what it brings.
 for library in ('OMP', 'NUMBA'):
     os.environ.setdefault(f'{library}_NUM_THREADS', '1')
+
+from collections import OrderedDict  # noqa: E402
+
+import pytest  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_scope_from_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registries search the default scope first, and a runner sets it for the whole process."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
