@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a small detection transformer on bundled images, evaluate it and draw its predictions.
+"""Train a small detection transformer on bundled images, evaluate it and write a report about it.
 
 make demo                    # about 10 minutes on 2 CPU cores
 make demo ARGS=--resume      # continue an interrupted run
@@ -22,6 +22,7 @@ from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.engine.project import project_root
+from mmdetr_plugin.report import write_report
 from mmdetr_plugin.testing import quiet
 from mmdetr_plugin.visualization import draw_validation
 
@@ -115,6 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics = runner.val()
     picture = args.work_dir / 'grid.png'
     draw_validation(runner, picture)
+    weights = args.work_dir / f'epoch_{runner.epoch}.pth'
+    with quiet(log):
+        config = args.work_dir / Path(args.config).name
+        page = write_report(args.work_dir, checkpoint=weights, config=config)
     size = sum(p.numel() for p in runner.model.parameters())
     print(f'model    {Path(args.config).stem}, {size / 1e6:.1f} M parameters')
     print(f'training {runner.iter} steps, {minutes:.1f} min')
@@ -123,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f'AP50 {metrics["coco/bbox_mAP_50"]:.3f}   AP75 {metrics["coco/bbox_mAP_75"]:.3f}'
     )
     print(f'picture  {_short(picture)}')
-    print(f'weights  {_short(args.work_dir / f"epoch_{runner.epoch}.pth")}')
+    print(f'report   {_short(page)}')
+    print(f'weights  {_short(weights)}')
     print(f'log      {_short(log_path)}')
     return 0
 
