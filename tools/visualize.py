@@ -86,7 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
     curves.add_argument('work_dirs', type=Path, nargs='+')
     curves.add_argument('--metric', default=METRIC)
     for one in kinds.choices.values():
-        one.add_argument('--out', type=Path, required=True, help='the figure: .png, .svg or .pdf')
+        one.add_argument(
+            '--out', type=Path, required=True, help='the figure: .png, .jpg, .svg or .pdf'
+        )
     return parser
 
 
@@ -124,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     kind = args.out.suffix.lower().removeprefix('.')
-    if kind not in ('png', 'svg', 'pdf'):
-        parser.error(f'--out must end in .png, .svg or .pdf, got {args.out}')
+    if kind not in ('png', 'jpg', 'svg', 'pdf'):
+        parser.error(f'--out must end in .png, .jpg, .svg or .pdf, got {args.out}')
     try:
         figure = draw(args)
         with written_whole(args.out) as file:
