@@ -224,7 +224,7 @@ def _attention(page: Page, run: Run) -> None:
             queries=scene.queries[i : i + 1],
         )
         pictures.append((raster_address(decoder_figure(one)), f'attention of {name}', ''))
-    page.pictures(pictures)
+    page.pictures(pictures, 'charts')
 
 
 def _speed(page: Page, run: Run) -> None:
@@ -248,12 +248,13 @@ def _start(page: Page, run: Run) -> None:
     page.section('What was loaded')
     cfg = run.work_dir.cfg
     init = cfg.model.get('backbone', {}).get('init_cfg') or {}
+    otherwise = 'from load_from' if cfg.get('load_from') else 'random values'
     page.tables(
         [
             ['what', 'value'],
             ['weights of this page', run.checkpoint.name],
             ['load_from', str(cfg.get('load_from') or 'nothing')],
-            ['backbone', str(init.get('checkpoint') or 'random values, or load_from')],
+            ['backbone', str(init.get('checkpoint') or otherwise)],
         ]
     )
     for file, table in run.work_dir.loaded():

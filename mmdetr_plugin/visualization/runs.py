@@ -65,7 +65,8 @@ def curves_figure(runs: Mapping[str, Points], metric: str = METRIC) -> Figure:
 def metrics_figure(runs: Mapping[str, Points]) -> Figure:
     """The values of a run's evaluations, by name."""
     figure = _lines('Evaluations', 'epoch', 'score', runs, marker='o', markersize=4)
-    figure.axes[0].set_ylim(0, 1)
+    figure.axes[0].set(ylim=(0, 1))
+    figure.axes[0].set_xlim(left=0)
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 

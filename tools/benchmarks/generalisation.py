@@ -12,6 +12,7 @@ DETR's giraffes, or different ones. The work dir gets table.md, curve.png and pi
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def evaluate(
     model: Predictor, folder: Path, kind: str, number: int
 ) -> tuple[Row, COCO, list[ImageDetections]]:
     """Detect in the pictures of a folder and compare with its annotations."""
-    with quiet(sys.stderr):
+    with quiet(io.StringIO()):
         truth = COCO(folder / 'annotations' / 'test.json')
     images = truth.dataset['images']
     paths = [str(folder / 'test' / image['file_name']) for image in images]
