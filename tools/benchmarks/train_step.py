@@ -98,8 +98,9 @@ def checked(
     with without_dropout(model):
         losses = step(keep_statistics_(model), inputs, batch, peer=peer)
     model.train()
-    named = model.named_parameters(remove_duplicate=False)
-    grads = {n: p.grad for n, p in named if p.grad is not None}
+    # Zeros for what is not trained: the norms of frozen layers are buffers in some models.
+    entries = model.state_dict(keep_vars=True).items()
+    grads = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in entries}
     if model is not ours:
         grads = to_ours(grads, ours)[0]
     model.zero_grad(set_to_none=True)
