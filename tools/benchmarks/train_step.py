@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     options.add_argument('--objects', type=int, default=10, help='of every image')
     options.add_argument(
-        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='ours; theirs is fp32'
+        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='of both'
     )
     options.add_argument(
         '--peers',
@@ -152,13 +152,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for who, model in ((peer, theirs), ('ours', ours))
         }
         for precision in args.precision:
-            who = 'ours' if precision == 'fp32' else f'ours {precision}'
+            single = precision == 'fp32'
             runs = {
-                peer: partial(step, theirs, inputs, batch),
-                who: partial(step, ours, inputs, batch, precision),
+                who if single else f'{who} {precision}': partial(
+                    step, model, inputs, batch, precision
+                )
+                for who, model in ((peer, theirs), ('ours', ours))
             }
             case = f'{name}, {number} x {size[0]} x {size[1]}'
-            more = {'check': check} if precision == 'fp32' else {'tolerance': None}
+            more = {'check': check} if single else {'tolerance': None}
             with same_noise(theirs, ours):
                 contest.compare(case, runs, **more)
     contest.finish()
