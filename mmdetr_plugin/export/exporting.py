@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from torch import nn
 
 from ..detector import DETR
 from ..inference.output import check_writable
@@ -98,26 +96,23 @@ def export(
     interface = interface_for(predictor, fixed)
     model = predictor.model
     assert isinstance(model, DETR)
-    if half:
-        model = half_(model)
+    graph = DetectionGraph(model)
+    if half:  # the input and the post-processing stay as they are
+        graph.model.half()
+        model = copy.deepcopy(model).half()
     with tempfile.TemporaryDirectory(prefix='.export-', dir=path.parent) as name:
         folder = Path(name)
         made = folder / path.name
-        write_onnx(capture(DetectionGraph(model), interface), interface, made)
+        write_onnx(capture(graph, interface), interface, made)
         _check('ONNX Runtime', compare(onnx_runner(made), model, interface), half, report)
         if openvino:
             xml = made.with_suffix('.xml')
-            write_openvino(made, xml, half)
+            write_openvino(made, interface, xml, half)
             _check('OpenVINO', compare(openvino_runner(xml), model, interface), half, report)
         files = sorted(folder.iterdir())
         for file in files:
             os.replace(file, path.parent / file.name)
     return [path.parent / file.name for file in files]
-
-
-def half_(model: nn.Module) -> nn.Module:
-    """The model in half precision, in place."""
-    return model.to(torch.float16)
 
 
 def _check(runtime: str, found: Difference, half: bool, report: Callable[[str], None]) -> None:

@@ -85,7 +85,7 @@ class DetectionGraph(nn.Module):
         return Found(corners, scores, labels, masks)
 
     def _normalised(self, images: Tensor, sizes: Tensor | None) -> Tensor:
-        """What the backbone reads: (B, 3, H, W), in its order of colours and in its precision."""
+        """What the backbone reads: (B, 3, H, W), in its order of colours."""
         x = images.float()
         x = ((x if self.reads_rgb else x.flip(1)) - self.mean) / self.std
         if sizes is not None:
@@ -94,7 +94,7 @@ class DetectionGraph(nn.Module):
             columns = torch.arange(width, device=x.device) < sizes[:, 1:]
             inside = rows[:, None, :, None] & columns[:, None, None, :]
             x = x.masked_fill(~inside, self.pad_value)
-        return x.to(next(self.model.parameters()).dtype)
+        return x
 
     @staticmethod
     def _extents(images: Tensor, sizes: Tensor | None) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .interface import Interface
 
-def write_openvino(onnx: Path, path: Path, half: bool = False) -> None:
+
+def write_openvino(onnx: Path, interface: Interface, path: Path, half: bool = False) -> None:
     """Convert an ONNX file to ``path`` (.xml) and a file of weights by the same name (.bin).
 
     Args:
@@ -13,5 +15,7 @@ def write_openvino(onnx: Path, path: Path, half: bool = False) -> None:
     """
     import openvino
 
-    made = openvino.convert_model(str(onnx))
-    openvino.save_model(made, str(path), compress_to_fp16=half)
+    model = openvino.Core().read_model(str(onnx))  # openvino.convert_model reports home that it ran
+    for name, value in interface.metadata().items():
+        model.set_rt_info(value, ['mmdetr_plugin', name])
+    openvino.save_model(model, str(path), compress_to_fp16=half)

@@ -43,11 +43,11 @@ def capture(graph: DetectionGraph, interface: Interface) -> ExportedProgram:
     if interface.fixed is None:
         for axis, name in ((2, 'rows'), (3, 'columns')):
             sides[axis] = interface.divisor * Dim(name, min=1, max=LARGEST)
-    shapes = {'images': sides, 'sizes': {0: batch} if interface.keep_ratio else None}
+    shapes = {'images': sides, 'sizes': {0: batch}}
     with torch.no_grad():
         return torch.export.export(
             graph.eval(),
             tuple(example(interface)),
-            dynamic_shapes=shapes if interface.keep_ratio else {'images': sides, 'sizes': None},
+            dynamic_shapes={name: shapes[name] for name in interface.names},
             prefer_deferred_runtime_asserts_over_guards=True,
         )

@@ -53,3 +53,10 @@ def openvino_runner(path: Path, threads: int | None = None, precision: str = 'f3
 
 def _threads(threads: int | None) -> int:
     return threads or int(os.environ.get('OMP_NUM_THREADS') or 0)
+
+
+def capabilities() -> list[str]:
+    """What OpenVINO can compute with on this processor, e.g. ``BF16``."""
+    import openvino
+
+    return list(openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))
