@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from mmdetr_plugin.export import (
     DifferenceError,
     Interface,
     capture,
-    example,
     export,
     exporting,
     interface_for,
@@ -33,17 +31,11 @@ from mmdetr_plugin.export import (
 from mmdetr_plugin.export.limits import FIXED, NEVER, check_exportable
 from mmdetr_plugin.inference import load
 from mmdetr_plugin.inference.predictor import Predictor
-from mmdetr_plugin.ops.nms import apart, distinct
-from mmdetr_plugin.registry import MODELS
 
 FAST = ('detr_r50', 'deformable_detr_r50')
 EVERY = [
     *FAST,
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in tiny.CONFIGS
-        if name not in FAST
-    ),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in tiny.CONFIGS if name not in FAST),
 ]
 SWIN = 'dino_swin_l'
 CLASSES = tuple(f'class {i}' for i in range(tiny.NUM_CLASSES))
@@ -105,11 +97,15 @@ def test_the_command_writes_and_compares(files: Path) -> None:
     text = (files / 'text').read_text()
     number = r'\d\.\de[-+]\d\d'
     for runtime in ('ONNX Runtime', 'OpenVINO'):
-        line = f'{runtime} and PyTorch: largest difference of scores {number}, boxes {number} pixels'
+        line = (
+            f'{runtime} and PyTorch: largest difference of scores {number}, boxes {number} pixels'
+        )
         assert re.search(line, text)
     names = ['detr.bin', 'detr.onnx', 'detr.xml']
     assert sorted(file.name for file in (files / 'made').iterdir()) == names, 'and nothing else'
-    stated = {p.key: json.loads(p.value) for p in onnx.load(files / 'made/detr.onnx').metadata_props}
+    stated = {
+        p.key: json.loads(p.value) for p in onnx.load(files / 'made/detr.onnx').metadata_props
+    }
     assert stated['classes'] == list(CLASSES) and stated['scale'] == [160, 128]
     assert stated['keep_ratio'] is True and stated['divisor'] == 32 and stated['fixed'] is None
 
@@ -147,8 +143,15 @@ def test_the_example_resizes_as_the_pipeline_does(files: Path) -> None:
     detector = namespace['Detector'](str(files / 'made' / 'detr.onnx'))
     pipeline = load(files / 'config.py', files / 'weights.pth', 'cpu').pipeline
     for width, height in ((300, 200), (200, 300), (97, 31), (1000, 90)):
-        made = pipeline(dict(img=np.zeros((height, width, 3), np.uint8), img_id=0, img_path=None,
-                             img_shape=(height, width), ori_shape=(height, width)))
+        made = pipeline(
+            dict(
+                img=np.zeros((height, width, 3), np.uint8),
+                img_id=0,
+                img_path=None,
+                img_shape=(height, width),
+                ori_shape=(height, width),
+            )
+        )
         given = detector.inputs(Image.new('RGB', (width, height)))
         assert tuple(given['sizes'][0]) == tuple(made['data_samples'].img_shape)
         assert all(side % 32 == 0 for side in given['images'].shape[2:])
@@ -186,7 +189,9 @@ def test_a_file_that_differs_is_not_written(
     monkeypatch.setattr(exporting, 'write_onnx', write)
     monkeypatch.setattr(exporting, 'onnx_runner', lambda _: None)
     monkeypatch.setattr(exporting, 'compare', lambda *_: check.Difference(2e-3, 0.0))
-    with pytest.raises(DifferenceError, match=r'scores 1\.0e-03, boxes 5\.0e-01 .* got scores 2\.0e-03'):
+    with pytest.raises(
+        DifferenceError, match=r'scores 1\.0e-03, boxes 5\.0e-01 .* got scores 2\.0e-03'
+    ):
         export(made, path, report=lambda _: None)
     monkeypatch.setattr(exporting, 'compare', lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -228,7 +233,7 @@ def test_what_cannot_be_exported_says_why() -> None:
         assert f'`{name.removeprefix("mmdet.")}`' in page
     model = tiny.build('detr_r50')
     model.encoder.layers[0].self_attn = AdaptiveClusteringAttention(tiny.WIDTH)
-    with pytest.raises(ValueError, match='AdaptiveClusteringAttention cannot be exported: .*Self'):
+    with pytest.raises(ValueError, match=r'AdaptiveClusteringAttention cannot be exported: .*Self'):
         check_exportable(model, fixed=True)
 
 

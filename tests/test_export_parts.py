@@ -86,7 +86,8 @@ def test_regions_are_those_that_the_rpn_predicts() -> None:
     wh = torch.tensor([sample.img_shape[::-1] for sample in samples]).float()
     boxes, kept = head.select(maps, wh)
     metas = [
-        DetDataSample(metainfo={'img_shape': s.img_shape, 'scale_factor': (1.0, 1.0)}) for s in samples
+        DetDataSample(metainfo={'img_shape': s.img_shape, 'scale_factor': (1.0, 1.0)})
+        for s in samples
     ]
     found = head.predict(maps, metas, rescale=False)
     for box, keep, one in zip(boxes, kept, found):

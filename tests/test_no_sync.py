@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from mmdetr_plugin.ops import regions
 from mmdetr_plugin.heads import ClasswiseNMS
+from mmdetr_plugin.ops import regions
 from mmdetr_plugin.testing.counting import build_shapes
 
 

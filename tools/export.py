@@ -7,8 +7,8 @@
 
 The file takes any number of images and, without --fixed, any size. Normalisation, padding masks and
 post-processing are part of it; docs/export.md says what goes in and comes out. What it finds in random
-pictures of two sizes, one and two at a time, is compared with what the model finds. The exit code is 1 if
-that differs too much, and 2 if an argument is wrong; nothing is written then.
+pictures of two sizes, one and two at a time, is compared with what the model finds. The exit code is 1
+if that differs too much, and 2 if an argument is wrong; nothing is written then.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         predictor = load(args.config, args.checkpoint, 'cpu', options=args.cfg_options)
         files = export(predictor, args.out, fixed, args.half, args.openvino)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         parser.error(str(error))
     except DifferenceError as error:
         print(f'error: {error}', file=sys.stderr)

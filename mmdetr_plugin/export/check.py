@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..detector import DETR
 from ..structures import Size
+from .graph import DetectionGraph
 from .interface import Interface
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -134,9 +135,7 @@ def difference(
     boxes, scores, labels = (got[name][rows] for name in ('boxes', 'scores', 'labels'))
     if len(scores) != len(wanted['scores']):
         number = max(len(scores), len(wanted['scores']))
-        scores, theirs = (
-            np.pad(x, (0, number - len(x))) for x in (scores, wanted['scores'])
-        )
+        scores, theirs = (np.pad(x, (0, number - len(x))) for x in (scores, wanted['scores']))
         return Difference(float(np.abs(np.sort(scores) - np.sort(theirs)).max()), float('inf'))
     if not len(scores):
         return Difference()
@@ -151,10 +150,28 @@ def difference(
 def compare(run: Run, model: DETR, interface: Interface, tolerance: float = SCORES) -> Difference:
     """The largest differences of all :func:`cases`."""
     worst = Difference()
+    graph = None if model.mask_head is None else DetectionGraph(model)
     for batch, size in cases(interface):
         images = pictures(interface, batch, size)
-        outputs = run(inputs_of(interface, images, size))
+        inputs = inputs_of(interface, images, size)
+        outputs = run(inputs)
         for i, wanted in enumerate(expected(model, images)):
             got = {name: value[i] for name, value in outputs.items()}
             worst |= difference(got, wanted, tolerance)
+        if graph is not None:
+            worst |= Difference(masks=mask_difference(outputs, graph, inputs))
     return worst
+
+
+@torch.no_grad()
+def mask_difference(
+    outputs: dict[str, np.ndarray], graph: DetectionGraph, inputs: dict[str, np.ndarray]
+) -> float:
+    """The largest difference of a pixel's probability from that of the graph run by PyTorch, each mask
+    compared with that of the nearest box."""
+    found = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    apart = torch.from_numpy(outputs['boxes'])[:, :, None] - found.boxes[:, None]
+    nearest = apart.abs().amax(-1).argmin(-1)[..., None, None]
+    assert found.masks is not None  # the model has a mask head
+    theirs = found.masks.gather(1, nearest.expand_as(found.masks))
+    return float((torch.from_numpy(outputs['masks']) - theirs).abs().max())

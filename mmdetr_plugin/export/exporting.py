@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +55,7 @@ def check_installed(openvino: bool = False) -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"exporting needs the packages {needed}, but {missing} are not installed; pip install "
+            f'exporting needs the packages {needed}, but {missing} are not installed; pip install '
             "'.[export]'"
         )
 
@@ -92,8 +91,8 @@ def export(
     if path.suffix != SUFFIX:
         raise ValueError(f'the file must end in {SUFFIX}, got {path}; rename it')
     check_installed(openvino)
-    check_writable(path.parent)
     interface = interface_for(predictor, fixed)
+    check_writable(path.parent)
     model = predictor.model
     assert isinstance(model, DETR)
     graph = DetectionGraph(model)
@@ -111,7 +110,7 @@ def export(
             _check('OpenVINO', compare(openvino_runner(xml), model, interface), half, report)
         files = sorted(folder.iterdir())
         for file in files:
-            os.replace(file, path.parent / file.name)
+            file.replace(path.parent / file.name)
     return [path.parent / file.name for file in files]
 
 
@@ -120,6 +119,6 @@ def _check(runtime: str, found: Difference, half: bool, report: Callable[[str], 
     report(f'{runtime} and PyTorch: largest difference of {found}')
     if not found.within(factor):
         raise DifferenceError(
-            f'what {runtime} finds must be within {Difference.limits(factor)} of what PyTorch finds, got '
-            f'{found}; nothing was written'
+            f'what {runtime} finds must be within {Difference.limits(factor)} of what PyTorch finds, '
+            f'got {found}; nothing was written'
         )

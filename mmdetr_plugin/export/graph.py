@@ -9,6 +9,7 @@ import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
+from ..compilation import Compiled
 from ..deployment import fold_for_deployment_
 from ..detector import DETR
 from ..heads.postprocess import detected_corners
@@ -59,6 +60,7 @@ class DetectionGraph(nn.Module):
                 f'{type(given).__name__}; change the config'
             )
         self.model = fold_for_deployment_(copy.deepcopy(model))
+        self.model.compiled = Compiled()
         self.reads_rgb = bool(given._channel_conversion)
         self.pad_value = float(given.pad_value)
         normalised = given._enable_normalize

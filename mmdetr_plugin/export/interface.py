@@ -20,7 +20,7 @@ together, whatever the size."""
 class Interface:
     """The inputs of a graph.
 
-    ``images`` (B, 3, H, W) are of type uint8, in RGB order. ``sizes`` (B, 2), int64, are the heights and
+    ``images`` (B, 3, H, W) are of type uint8, in RGB order. ``sizes`` (B, 2), int64, are heights and
     widths of the pictures, which stand in the upper left corner of ``images``.
 
     Attributes:

@@ -35,7 +35,7 @@ def capture(graph: DetectionGraph, interface: Interface) -> ExportedProgram:
     """The graph of any batch, and of any height and width unless the interface fixes them.
 
     Raises:
-        ValueError: the model cannot be exported, see :mod:`.limits`.
+        ValueError: the model cannot be exported: see :mod:`.limits`, or torch says why.
     """
     check_exportable(graph.model, interface.fixed is not None)
     batch = Dim('batch', min=1, max=LARGEST)
@@ -44,10 +44,17 @@ def capture(graph: DetectionGraph, interface: Interface) -> ExportedProgram:
         for axis, name in ((2, 'rows'), (3, 'columns')):
             sides[axis] = interface.divisor * Dim(name, min=1, max=LARGEST)
     shapes = {'images': sides, 'sizes': {0: batch}}
-    with torch.no_grad():
-        return torch.export.export(
-            graph.eval(),
-            tuple(example(interface)),
-            dynamic_shapes={name: shapes[name] for name in interface.names},
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                graph.eval(),
+                tuple(example(interface)),
+                dynamic_shapes={name: shapes[name] for name in interface.names},
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except RuntimeError as error:  # what torch's own errors are
+        what = 'any size' if interface.fixed is None else 'one size'
+        raise ValueError(
+            f'torch.export cannot record this model for {what}: {str(error).strip().splitlines()[0]}; '
+            'give one size with --fixed HEIGHT WIDTH, or replace the part that it names'
+        ) from error

@@ -29,8 +29,8 @@ def trace(program: ExportedProgram, interface: Interface, batch: int = 1) -> tor
     """
     if interface.fixed is None:
         raise ValueError(
-            'TorchScript needs a graph of one size, as tracing turns sizes into numbers, got one of any '
-            'size; make it with fixed=(height, width)'
+            'TorchScript needs a graph of one size, as tracing turns sizes into numbers, got one of '
+            'any size; make it with fixed=(height, width)'
         )
     inputs = tuple(example(interface, batch))
     with torch.no_grad():

@@ -34,9 +34,9 @@ def _distinct(boxes: Any, scores: Any, candidates: Any, iou_threshold: float) ->
     return op.Greater(marks, op.Constant(value_float=0.5))
 
 
-def _align_regions(maps: Any, regions: Any, size: int) -> Any:
+def _align_regions(maps: Any, places: Any, size: int) -> Any:
     """See :func:`mmdetr_plugin.ops.regions.align_regions`."""
-    image, corners = op.Split(regions, op.Constant(value_ints=[1, 4]), axis=1)
+    image, corners = op.Split(places, op.Constant(value_ints=[1, 4]), axis=1)
     image = op.Cast(op.Squeeze(image, op.Constant(value_ints=[1])), to=7)  # int64
     return op.RoiAlign(
         maps,

@@ -78,8 +78,8 @@ class PostProcess(nn.Module):
         plain = {'type': 'nms', 'iou_threshold': self.nms['iou_threshold']}
         if {'type': 'nms', **self.nms} != plain:
             raise ValueError(
-                f'an exported graph needs a postprocess.nms of the form {plain}, got {self.nms}; change '
-                'it, or leave it out'
+                f'an exported graph needs a postprocess.nms of the form {plain}, got {self.nms}; '
+                'change it, or leave it out'
             )
         return distinct(apart(boxes, labels), scores, plain['iou_threshold'], kept)
 

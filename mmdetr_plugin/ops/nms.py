@@ -27,8 +27,8 @@ def distinct(
 
 
 def apart(boxes_xyxy: Tensor, groups: Tensor) -> Tensor:
-    """Boxes (B, N, 4) moved so that those of different groups (B, N), whole numbers >= 0, do not overlap,
-    as in mmcv's ``batched_nms``."""
+    """Boxes (B, N, 4) moved so that those of different groups (B, N), whole numbers >= 0, do not
+    overlap, as in mmcv's ``batched_nms``."""
     step = boxes_xyxy.amax((1, 2), keepdim=True) + 1
     return boxes_xyxy + groups[..., None].to(boxes_xyxy.dtype) * step
 

@@ -99,15 +99,14 @@ class SeparateRPNHead(RPNHead):
         return objectness, deltas
 
     def select(self, maps: Sequence[Tensor], image_wh: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``predict`` finds, with as many regions for every image: no shape depends on the images, as
-        exported graphs need it.
+        """What ``predict`` finds, with equally many regions for all images, as exported graphs need it.
 
         Args:
             maps: (B, C, h, w) per level.
             image_wh: (B, 2), width and height of the images without padding.
 
         Returns:
-            Boxes (B, N, 4), xyxy in pixels, the best first; and (B, N) bool, False for those that fill up.
+            Boxes (B, N, 4), xyxy in pixels, the best first; (B, N) bool, False for what fills up.
         """
         anchors = self.prior_generator.grid_priors(
             [x.shape[-2:] for x in maps], device=image_wh.device

@@ -15,7 +15,7 @@ from ..structures import Memory, Size, map_size
 Sizes = Sequence[Size] | Tensor
 """(height, width) of each image without padding, as numbers or as a tensor (B, 2).
 
-Numbers tell the host whether there is padding at all; a tensor can be the input of an exported graph."""
+Numbers tell the host whether there is padding at all; a tensor can be an input of an exported graph."""
 
 
 def embed_maps(
