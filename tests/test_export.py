@@ -172,6 +172,24 @@ def test_bad_arguments_are_refused(files: Path, arguments: list[str], message: s
     assert not list(files.glob('*.onnx')) and not list(files.glob('.export*'))
 
 
+@pytest.mark.slow
+def test_the_benchmark_compares_runtimes(tmp_path: Path) -> None:
+    words = ['detr_r50', '--small', '--size', 64, 96, '--threads', 1, '--repeats', 1]
+    script = TOOLS / 'benchmarks' / 'runtimes.py'
+    printed = run_python(script, *words, '--json', 'out.json', cwd=tmp_path)
+    rows = json.loads((tmp_path / 'out.json').read_text())['rows']
+    differences = {row['who']: row['difference'] for row in rows}
+    assert differences.keys() >= {
+        'PyTorch eager',
+        'PyTorch folded',
+        'onnx',
+        'onnx-int8',
+        'openvino',
+    }
+    assert all(differences[who] < 1e-3 for who in ('PyTorch folded', 'onnx', 'openvino'))
+    assert '| detr_r50, 64 x 96 ' in printed
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 

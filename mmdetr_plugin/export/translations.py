@@ -10,6 +10,9 @@ from onnxscript import opset18 as op
 
 from ..ops import nms, regions  # noqa: F401 - registers the operators
 
+INT64 = 7
+"""ONNX's number of the type."""
+
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What ``torch.onnx.export`` takes as its ``custom_translation_table``."""
@@ -36,12 +39,11 @@ def _distinct(boxes: Any, scores: Any, candidates: Any, iou_threshold: float) ->
 
 def _align_regions(maps: Any, places: Any, size: int) -> Any:
     """See :func:`mmdetr_plugin.ops.regions.align_regions`."""
-    image, corners = op.Split(places, op.Constant(value_ints=[1, 4]), axis=1)
-    image = op.Cast(op.Squeeze(image, op.Constant(value_ints=[1])), to=7)  # int64
+    image = op.Gather(places, op.Constant(value_int=0), axis=1)
     return op.RoiAlign(
         maps,
-        corners,
-        image,
+        op.Gather(places, op.Constant(value_ints=[1, 2, 3, 4]), axis=1),
+        op.Cast(image, to=INT64),
         coordinate_transformation_mode='half_pixel',
         mode='avg',
         output_height=size,

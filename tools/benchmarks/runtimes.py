@@ -8,7 +8,7 @@
 One picture without padding, random weights. What the runtimes find in single precision is compared with
 PyTorch first (as tools/export.py does), so the times of unequal results are not measured. int8 is ONNX
 Runtime's dynamic quantisation of the matrix products; bf16 is OpenVINO's, where the processor has it.
-Their differences are printed, not checked.
+Their differences are printed, not checked. The table has the difference of the scores from PyTorch's.
 """
 
 from __future__ import annotations
@@ -63,19 +63,25 @@ def quantized(source: Path) -> Path:
     return target
 
 
+def sorted_scores(scores: np.ndarray, labels: np.ndarray) -> Result:
+    """The scores of the detections of the one picture, which may come in any order."""
+    return {'scores': torch.from_numpy(np.sort(scores[labels >= 0]))}
+
+
 def of_eager(model: DETR, images: Sequence[np.ndarray]) -> Result:
-    return {k: torch.from_numpy(v)[None] for k, v in expected(model, images)[0].items()}
+    (found,) = expected(model, images)
+    return sorted_scores(found['scores'], found['labels'])
 
 
 @torch.no_grad()
 def of_graph(graph: DetectionGraph, inputs: Mapping[str, np.ndarray]) -> Result:
     found = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-    return {name: value.float() for name, value in found.named().items() if name != 'masks'}
+    return sorted_scores(found.scores[0].numpy(), found.labels[0].numpy())
 
 
 def of_file(run: Run, inputs: Mapping[str, np.ndarray]) -> Result:
     found = run(dict(inputs))
-    return {k: torch.from_numpy(np.asarray(v)).float() for k, v in found.items() if k != 'masks'}
+    return sorted_scores(found['scores'][0], found['labels'][0])
 
 
 def runners(onnx: Path, chosen: Sequence[str], threads: int) -> dict[str, Run]:
