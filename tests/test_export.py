@@ -32,8 +32,8 @@ from mmdetr_plugin.export.limits import FIXED, NEVER, check_exportable
 from mmdetr_plugin.inference import load
 from mmdetr_plugin.inference.predictor import Predictor
 
-# One config for each kind of inference; DN-DETR, Group DETR, H-DETR, DEIM and RF-DETR differ from these in
-# training or in sizes alone. DETR is exported by the command below.
+# One config for each kind of inference; DN-DETR, Group DETR, H-DETR, DEIM and RF-DETR differ from these
+# in training or in sizes alone. DETR is exported by the command below.
 FAMILIES = (
     'anchor_detr_r50',
     'conditional_detr_r50',
