@@ -33,7 +33,7 @@ EXTRAS_REQUIRE = {
     'cuda-fast': ["deformops>=3.0; python_version >= '3.12' and python_version < '3.14'"],
     'hf': ['safetensors>=0.4', 'transformers>=5.23,<5.24'],
     'eval': ['faster-coco-eval>=1.6.5'],
-    'export': ['onnx>=1.14', 'onnxruntime>=1.15'],
+    'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5', 'openvino>=2025.0'],
     'dev': [
         'pytest>=8',
         'pytest-xdist>=3.6',

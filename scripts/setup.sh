@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CONSTRAINTS=requirements/constraints.txt
-EXTRAS=demo,cpu,hf,eval,dev
+EXTRAS=demo,cpu,hf,eval,export,dev
 STAMP=.venv/.setup-done
 LOG=.venv/setup.log
 PY=.venv/bin/python

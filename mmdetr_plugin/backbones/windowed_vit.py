@@ -164,7 +164,7 @@ class WindowedViT(BaseModule):
         x = self._to_windows(cells + self._position_codes(height, width))
         if self.class_token is not None:
             token = self.class_token + self.pos_embed[:, :1]
-            x = torch.cat((token.expand(len(x), -1, -1), x), 1)
+            x = torch.cat((token.expand(x.shape[0], -1, -1), x), 1)
         maps = []
         for i, block in enumerate(self.blocks[: max(self.out_indices) + 1]):
             x = block(x)

@@ -16,8 +16,8 @@ Shapes = tuple[Size, ...]
 
 
 def map_size(x: Tensor) -> Size:
-    """(height, width) of maps or images (..., H, W), as Python integers."""
-    return int(x.shape[-2]), int(x.shape[-1])
+    """(height, width) of maps or images (..., H, W): Python integers, or symbols in an export."""
+    return x.shape[-2], x.shape[-1]
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:
