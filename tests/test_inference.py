@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import mmcv
+import mmengine
 import numpy as np
 import pytest
 import tiny
@@ -192,7 +193,9 @@ def test_the_number_of_classes_may_be_left_to_the_checkpoint(run_dir: Path, pict
     assert model(picture, score_thr=0.0).names[0].startswith('n')
 
 
-def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
+@pytest.fixture
+def augmented(run_dir: Path) -> Config:
+    """The config of the run with test-time augmentation that keeps 7 detections."""
     cfg = Config.fromfile(run_dir / 'run.py')
     load_file, resize, _, pack = cfg.test_dataloader.dataset.pipeline
     pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
@@ -203,8 +206,22 @@ def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
         type='mmdet.DetTTAModel',
         tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.6), max_per_img=7),
     )
-    model = mmdetr_plugin.load(cfg, run_dir / 'epoch_1.pth', tta=True)
+    return cfg
+
+
+def test_augmented_prediction_merges(run_dir: Path, picture: Path, augmented: Config) -> None:
+    model = mmdetr_plugin.load(augmented, run_dir / 'epoch_1.pth', tta=True)
     assert len(model(picture, score_thr=0.0)) == 7
+
+
+def test_augmented_predictions_are_evaluated(
+    run_dir: Path, augmented: Config, tmp_path: Path
+) -> None:
+    augmented.dump(tmp_path / 'run.py')
+    words = [tmp_path / 'run.py', run_dir / 'epoch_1.pth', '--tta', '--work-dir', tmp_path / 'test']
+    load(TOOLS / 'test.py').main([*map(str, words), '--out', str(tmp_path / 'found.pkl')])
+    found = mmengine.load(tmp_path / 'found.pkl')
+    assert [len(each['pred_instances']['scores']) for each in found] == [7, 7]
 
 
 def test_categories_have_the_numbers_of_coco() -> None:

@@ -15,6 +15,7 @@ from ..registry import DATASETS, METRICS
 from .agreement import annotation_path, classes_of, names_as_text
 from .annotations import read_category_names
 from .coco import CheckedCocoDataset
+from .image_loading import stated_step
 from .presence import annotated_datasets, check_presence, leaves_folder
 
 Classes = tuple[str, ...]
@@ -29,7 +30,8 @@ def complete(cfg: Config) -> None:
     * ``ann_file`` of an evaluator: the annotation file of the data set that it evaluates.
 
     In addition, mmdet's `CocoDataset` and `CocoMetric` are replaced by the checked ones of this package
-    (:class:`.coco.CheckedCocoDataset`).
+    (:class:`.coco.CheckedCocoDataset`). That data set checks its images, whichever loading the pipeline
+    states; it gets mmcv's, which mmdet's tools look for.
 
     Raises:
         FileNotFoundError: ``num_classes`` is None and the training annotation file is missing.
@@ -42,6 +44,8 @@ def complete(cfg: Config) -> None:
                 dataset['data_root'] = cfg.get('data_root')
             if DATASETS.get(dataset['type']) is CocoDataset:
                 dataset['type'] = f'mmdetr_plugin.{CheckedCocoDataset.__name__}'
+            if DATASETS.get(dataset['type']) is CheckedCocoDataset and dataset.get('pipeline'):
+                dataset['pipeline'] = [stated_step(step) for step in dataset['pipeline']]
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
