@@ -4,7 +4,7 @@
 #   make test  ARGS="..."   the tests, but for the slow ones
 #   make setup PYTHON=...   only the environment
 
-PYTHON ?= python3.11 python3 python
+PYTHON ?=
 ARGS ?=
 PY := .venv/bin/python
 

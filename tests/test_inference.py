@@ -192,7 +192,7 @@ def test_the_number_of_classes_may_be_left_to_the_checkpoint(run_dir: Path, pict
     assert model(picture, score_thr=0.0).names[0].startswith('n')
 
 
-def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
+def test_augmented_prediction_merges(run_dir: Path, picture: Path, tmp_path: Path) -> None:
     cfg = Config.fromfile(run_dir / 'run.py')
     load_file, resize, _, pack = cfg.test_dataloader.dataset.pipeline
     pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
@@ -205,6 +205,12 @@ def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
     )
     model = mmdetr_plugin.load(cfg, run_dir / 'epoch_1.pth', tta=True)
     assert len(model(picture, score_thr=0.0)) == 7
+    cfg.dump(tmp_path / 'run.py')
+    words = [picture, tmp_path / 'run.py', run_dir / 'epoch_1.pth', '--out', tmp_path / 'out']
+    words += ['--device', 'cpu', '--score-thr', 0, '--tta']
+    assert PREDICT.main([str(word) for word in words]) == 0
+    document = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    assert len(document['annotations']) == 7
 
 
 def test_categories_have_the_numbers_of_coco() -> None:
@@ -241,6 +247,7 @@ def test_folder_with_a_broken_file(
     for _ in range(2):
         predict(run_dir, folder, out, '--score-thr', 0.01, '--batch', 2, '--classes', 3, 7)
         captured = capsys.readouterr()
+        assert '3/3' in captured.err  # the progress bar
         assert captured.err.count('left out') == 1 and 'broken.jpg must be an image' in captured.err
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file())
     assert files == ['a.bmp.jpg', 'deep/b.png', 'predictions.json']

@@ -1,6 +1,6 @@
 # Augmentation of the real-time generation: colours, a larger canvas, a crop, flip; then 640 x 640
 # without keeping the aspect ratio.
-load = dict(type='mmdetr_plugin.LoadImage', backend_args=None)
+load = dict(type='LoadImageFromFile', backend_args=None)
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 _square = [
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
