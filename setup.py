@@ -34,10 +34,13 @@ EXTRAS_REQUIRE = {
     'hf': ['safetensors>=0.4', 'transformers>=5.23,<5.24'],
     'eval': ['faster-coco-eval>=1.6.5'],
     'export': ['onnx>=1.14', 'onnxruntime>=1.15'],
+    'docs': ['sphinx>=8.2', 'myst-parser>=5', 'furo>=2025.7'],
     'dev': [
         'pytest>=8',
         'pytest-xdist>=3.6',
         'hypothesis>=6.100',
+        'nbclient>=0.10',
+        'ipykernel>=6.29',
         'ruff>=0.5',
         'mypy>=1.8',
         'pre-commit>=3.5',

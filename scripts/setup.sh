@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CONSTRAINTS=requirements/constraints.txt
-EXTRAS=demo,cpu,hf,eval,dev
+EXTRAS=demo,cpu,hf,eval,docs,dev
 PYTHONS="python3.11 python3.12 python3.13 python3 python"
 STAMP=.venv/.setup-done
 LOG=.venv/setup.log

@@ -9,7 +9,6 @@ import pytest
 import tiny
 import tiny_run
 import torch
-from cli import ROOT
 from criterion_cases import NUM_CLASSES, make_criterion, make_targets
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -119,10 +118,3 @@ def test_losses_of_the_validation_set(tmp_path: Path) -> None:
             total = sum(scalars[k].current() for k in terms)
             assert scalars['val/loss/total'].current() == pytest.approx(total, rel=1e-4)
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_mmdets_analysis_tools_find_the_loading_of_our_pipelines() -> None:
-    from mmdet.datasets.utils import get_loading_pipeline
-
-    cfg = Config.fromfile(ROOT / 'configs/finetune/detr_r50_12e.py')
-    assert len(get_loading_pipeline(cfg.train_dataloader.dataset.pipeline)) == 2
