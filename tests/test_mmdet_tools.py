@@ -75,5 +75,7 @@ def test_analyze_results_draws_the_best_and_the_worst(folder: Path) -> None:
     config = 'work/rt_detr_r18_12e.py'  # with classes and folders
     words = [sys.executable, TOOLS / 'test.py', config, 'work/epoch_1.pth', '--out', 'found.pkl']
     run(words, folder)
-    mmdet_tool('analysis_tools/analyze_results.py', folder, config, 'found.pkl', 'shown', '--topk', 1)
+    mmdet_tool(
+        'analysis_tools/analyze_results.py', folder, config, 'found.pkl', 'shown', '--topk', 1
+    )
     assert {path.parent.name for path in (folder / 'shown').glob('*/*.jpg')} == {'good', 'bad'}

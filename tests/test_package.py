@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import re
@@ -105,6 +106,24 @@ def test_published_figures_are_stated_once() -> None:
 def head_of(config: Path) -> str:
     lines = config.read_text(encoding='utf-8').splitlines()
     return ' '.join(line.lstrip('# ') for line in takewhile(lambda x: x.startswith('#'), lines))
+
+
+def test_extras_are_listed_and_named_as_they_can_be_installed() -> None:
+    """There is no release yet: `pip install 'mmdetr_plugin[cpu]'` would find none."""
+    tree = ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8'))
+    (extras,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == 'EXTRAS_REQUIRE'
+    ]
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    rows = readme.split('| extra | brings |')[1].split('\n\n')[0]
+    assert re.findall(r'^\| `([\w-]+)` \|', rows, re.MULTILINE) == list(extras)
+    texts = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+    texts += [
+        f for top in ('mmdetr_plugin', 'tools', 'configs') for f in (ROOT / top).rglob('*.py')
+    ]
+    assert [file.name for file in texts if 'mmdetr_plugin[' in file.read_text('utf-8')] == []
 
 
 # ---- make setup ----------------------------------------------------------------------------------

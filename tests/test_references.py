@@ -91,7 +91,9 @@ def test_coordinates_are_kept_from_the_border_before_they_move(kind: type[Refere
 @pytest.mark.parametrize('kind', [LogitReference, UnitReference])
 def test_eps_matters_next_to_the_border_alone(kind: type[Reference]) -> None:
     """mmdet's DAB-DETR has 1e-5, the authors' 1e-3 (docs/migrate.md)."""
-    places = torch.tensor([[[2e-3, 0.5, 0.998, 0.9], [9e-4, 0.5, 0.9995, 0.9]]], dtype=torch.float64)
+    places = torch.tensor(
+        [[[2e-3, 0.5, 0.998, 0.9], [9e-4, 0.5, 0.9995, 0.9]]], dtype=torch.float64
+    )
     change = torch.full_like(places, 0.3)
     ours, theirs = (make(kind, places).moved(change, eps).unit()[0] for eps in (1e-3, 1e-5))
     torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=1e-12)
