@@ -1,5 +1,5 @@
 # Each command first creates the environment .venv, with the versions of
-# requirements/constraints.txt. The first time compiles mmcv (about 8 minutes on 2 cores).
+# requirements/constraints.txt. The first time compiles mmcv (about 2 minutes on 2 cores).
 #   make demo  ARGS="..."   train the example detector, evaluate it, draw its boxes
 #   make test  ARGS="..."   the tests, but for the slow ones
 #   make setup PYTHON=...   only the environment
