@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from .datasets.image_loading import checked_step
+from .datasets.image_size import set_image_size
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
 from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
@@ -96,10 +97,11 @@ class DETR(SlottedDetector):
         """A copy of the whole config, which mmdet's ``init_detector`` sets.
 
         ``inference_detector`` changes what it gets. Images are loaded with the checks of
-        :class:`~mmdetr_plugin.datasets.image_loading.LoadImage`.
+        :class:`~mmdetr_plugin.datasets.image_loading.LoadImage`, and have its ``image_size``.
         """
         cfg = copy.deepcopy(self._cfg)
         if cfg.get('test_dataloader') is not None:
+            set_image_size(cfg)
             pipeline = get_test_pipeline_cfg(cfg)
             pipeline[:] = [
                 ConfigDict(made) if isinstance(made, dict) else made

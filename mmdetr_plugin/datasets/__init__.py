@@ -7,6 +7,7 @@ from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
 from .mosaic import BatchMixup, QuadMosaic
 from .panoptic_loading import LoadPanopticSegments
+from .rounding import RoundPixels
 from .segment_ids import read_segment_ids
 from .unlabelled import PackPatches, RandomPatches, UnlabelledImages
 
@@ -21,6 +22,7 @@ __all__ = [
     'PackPatches',
     'QuadMosaic',
     'RandomPatches',
+    'RoundPixels',
     'UnlabelledImages',
     'make_digits',
     'read_segment_ids',

@@ -21,6 +21,7 @@ from ..checkpoints.addresses import register_safe_loader
 from ..checkpoints.class_names import coco_names, names_beside, stated_names
 from ..checkpoints.loading import weights_for
 from ..datasets.completion import dataset_classes
+from ..datasets.image_size import set_image_size
 from ..datasets.presence import annotated_datasets
 from ..detector import DETR
 from ..engine.project import config_path
@@ -56,6 +57,7 @@ def load(
     """
     cfg = read_config(config)
     cfg.merge_from_dict(dict(options or {}))
+    set_image_size(cfg)
     register_safe_loader()
     weights = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
     stated = stated_names(weights) or names_beside(str(checkpoint))
