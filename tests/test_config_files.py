@@ -69,7 +69,7 @@ TRAINABLE = {
 }
 """Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
 classes, the panoptic ones 250, the real-time ones 80."""
-REAL_TIME = re.compile('rt_?detr|(deim_)?d_fine')
+REAL_TIME = re.compile('rt_?detr|(deim_)?d_fine|deimv2')
 
 
 ROUNDED = {
@@ -79,6 +79,7 @@ ROUNDED = {
     'rf_detr_nano': 30.5,
     'rf_detr_small': 32.1,
     'rf_detr_medium': 33.7,
+    'deimv2_s': 9.7,
 }
 """Of models of which only the table of their README is known."""
 
