@@ -13,9 +13,19 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class RMSNorm(nn.RMSNorm):
+    """Zhang and Sennrich, "Root Mean Square Layer Normalization": LayerNorm without mean and bias.
+
+    Mixed precision leaves it in the precision of its weights, as it does layer norms.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return super().forward(x.to(self.weight.dtype))
+
+
 def token_norm(kind: str, dims: int) -> nn.Module:
-    """The norm ``kind`` over ``dims`` channels: ``LN``, or ``RMS``, which subtracts no mean
-    (Zhang and Sennrich, "Root Mean Square Layer Normalization").
+    """The norm ``kind`` over ``dims`` channels: ``LN`` or ``RMS``.
 
     Raises:
         ValueError: there is no such norm.
@@ -23,5 +33,5 @@ def token_norm(kind: str, dims: int) -> nn.Module:
     if kind == 'LN':
         return nn.LayerNorm(dims)
     if kind == 'RMS':
-        return nn.RMSNorm(dims, eps=1e-6)
+        return RMSNorm(dims, eps=1e-6)
     raise ValueError(f"norm must be 'LN' or 'RMS', got {kind!r}; change it")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
-# A plain ViT with rotary position codes as in DINOv3, for `model = dict(backbone=_base_.vit_tiny)`: DEIMv2's
-# small one, distilled from it. An adapter makes maps of stride 8, 16 and 32 from three of its blocks.
+# A plain ViT with rotary position codes as in DINOv3, for `model = dict(backbone=_base_.vit_tiny)`:
+# DEIMv2's small one. An adapter makes maps of stride 8, 16 and 32 from three of its blocks.
 vit_tiny = dict(
     type='SpatialTuningAdapter',
     vit=dict(

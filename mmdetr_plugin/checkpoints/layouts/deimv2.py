@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...ops.rotary import rotary_periods
 from .d_fine import D_FINE
@@ -82,7 +82,7 @@ DEIMV2 = register(
                 'ffn.': 'swish_ffn.',
             },
             'GatedFeedForward': {'enter.': 'w12.', 'leave.': 'w3.'},
-            nn.RMSNorm.__name__: {'weight': 'scale'},
+            'RMSNorm': {'weight': 'scale'},
         },
     )
 )

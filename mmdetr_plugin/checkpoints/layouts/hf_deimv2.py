@@ -1,15 +1,14 @@
 """transformers: ``Deimv2ForObjectDetection`` with a DINOv3.
 
-Version 5.23 has steps that the authors' model does not have: a projection with a norm before the proposal
-heads, a norm after the last block of the ViT, and factors in its blocks. Where the authors' weights are
-converted, these keep their initial values; they are written so, and nothing else is read.
+Version 5.23 has steps that the authors' model does not have: a projection with a norm before the
+proposal heads, a norm after the last block of the ViT, and factors in its blocks. Where the authors'
+weights are converted, these keep their initial values; they are written so, and nothing else is read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +51,7 @@ def of_deimv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     out = {}
     for name, value in of_d_fine(state).items():
+        name = name.replace(f'{VIT}layer.', f'{VIT}model.layer.')  # as it is saved
         if not INITIAL.fullmatch(name):
             out[name] = value
         elif 'embeddings.' not in name and not torch.equal(
