@@ -79,7 +79,6 @@ ROUNDED = {
     'rf_detr_nano': 30.5,
     'rf_detr_small': 32.1,
     'rf_detr_medium': 33.7,
-    'deimv2_s': 9.7,
 }
 """Of models of which only the table of their README is known."""
 

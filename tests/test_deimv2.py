@@ -14,10 +14,13 @@ from torch.nn import functional as F
 
 from mmdetr_plugin.backbones import SpatialTuningAdapter, WindowedViT
 from mmdetr_plugin.checkpoints import read_checkpoint, to_hf, to_official, to_ours, write_checkpoint
+from mmdetr_plugin.checkpoints.pretrained import fetch_nothing_
+from mmdetr_plugin.deployment import fold_for_deployment_
 from mmdetr_plugin.ops.norms import token_norm
 from mmdetr_plugin.ops.rotary import rotary_codes, rotary_periods, rotate
 from mmdetr_plugin.positions.queries import MLPPosition
 from mmdetr_plugin.queries import EncoderProposals
+from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.structures import LogitReference, State
 from mmdetr_plugin.testing.deimv2_peers import as_published_, deimv2_pair
 from mmdetr_plugin.testing.peers import randomise_
@@ -118,6 +121,52 @@ def test_official_files_as_safetensors_hold_what_is_tied_once() -> None:
     official['decoder.valid_mask'] = torch.ones(1)  # it follows from the size of the picture
     state = to_ours(official, model)[0]
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_published_size() -> None:
+    """9.7 million: of what is deployed, without the parts that only training needs."""
+    cfg = tiny.load(NAME)
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        model = fold_for_deployment_(MODELS.build(cfg.model))
+    last = model.decoder.eval_layer
+    for parts in (model.head.class_branches, model.head.quality):
+        for i in range(last):
+            parts[i] = nn.Identity()
+    names = [n for n, _ in model.named_parameters() if n.endswith('labels.weight')]
+    assert len(names) == 1  # of the denoising queries
+    assert (
+        round(sum(p.numel() for n, p in model.named_parameters() if n not in names) / 1e6, 1) == 9.7
+    )
+
+
+def test_weights_are_not_fetched_to_be_overwritten() -> None:
+    backbone = tiny.load(NAME).model.backbone
+    backbone.vit.init_cfg = dict(type='PretrainedPart', checkpoint='absent.pth', layout='deimv2')
+    fetch_nothing_(backbone)
+    assert backbone.vit.init_cfg is None and backbone.init_cfg is None
+
+
+def test_weights_of_the_vit_alone(tmp_path: Path) -> None:
+    """By the names of the file from which the authors start."""
+    size = {k: v for k, v in VIT.items() if k != 'type'}
+    source = randomise_(WindowedViT(**size))
+    renamed = {'class_token': 'cls_token', 'patch_embed': 'patch_embed.proj'}
+    renamed |= {'linear1': 'fc1', 'linear2': 'fc2'}
+    state = {'rope_embed.periods': torch.ones(1)}
+    for name, value in source.state_dict().items():
+        state['.'.join(renamed.get(part, part) for part in name.split('.'))] = value
+    file = tmp_path / 'vit.pth'
+    write_checkpoint(state, file)
+    cfg = dict(type='PretrainedPart', checkpoint=str(file), layout='deimv2')
+    vit = WindowedViT(**size, init_cfg=cfg)
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        vit.init_weights()
+        assert all(torch.equal(v, source.state_dict()[k]) for k, v in vit.state_dict().items())
+        write_checkpoint({k: v for k, v in state.items() if k != 'cls_token'}, file)
+        with pytest.raises(
+            ValueError, match=r"layout 'deimv2', but lacks cls_token; give the file"
+        ):
+            WindowedViT(**size, init_cfg=cfg).init_weights()
 
 
 # ---- parts ------------------------------------------------------------------------------------------

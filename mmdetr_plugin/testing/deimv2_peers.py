@@ -28,7 +28,6 @@ def deimv2_pair(name: str, seed: int = 0, small: bool = False) -> tuple[Any, DET
     if small:
         ours = shrink(ours, SMALL)
     peer = randomise_(transformers_model(ours), seed)
-    ours.backbone.vit.init_cfg = None
     model = build(ours, 'mmdetr_plugin')
     peer.load_state_dict(get_layout('hf_deimv2').constants_of(model), strict=False)
     model.load_state_dict(to_ours(peer.state_dict(), model)[0])

@@ -1,5 +1,5 @@
 # DEIMv2-S: DEIM with DINOv3's features. The encoder sums the maps that D-FINE's concatenates; the
-# decoder has gated feed-forward parts, norms without a mean, and one position of a query for all layers.
+# decoder has gated feed-forward parts, norms without a mean, and one position per query for all layers.
 _base_ = ['./d_fine.py', './deim.py', '../backbones/plain_vit.py']
 
 _silu = dict(activation='SiLU')
