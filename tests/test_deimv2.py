@@ -48,15 +48,11 @@ def assert_equal_outputs(peer: nn.Module, model: nn.Module) -> None:
     with torch.no_grad():
         out = as_published_(peer).eval()(pixel_values=images)
         got = model.eval()(images, samples, mode='tensor')
-    pairs = {
-        'pred_logits': (got['pred_logits'][-1], out.logits),
-        'pred_boxes': (got['pred_boxes'][-1], out.pred_boxes),
-        'enc_logits': (got['enc_logits'], out.enc_topk_logits),
-        'enc_boxes': (got['enc_boxes'], out.enc_topk_bboxes),
-    }
-    for key, (ours, theirs) in pairs.items():
-        assert theirs.std() > 0.02, key  # not all the same
-        assert (ours - theirs).abs().max() <= TOLERANCE, key
+    last = (got['pred_logits'][-1], got['pred_boxes'][-1], got['enc_logits'], got['enc_boxes'])
+    expected = (out.logits, out.pred_boxes, out.enc_topk_logits, out.enc_topk_bboxes)
+    for ours, theirs in zip(last, expected, strict=True):
+        assert theirs.std() > 0.02  # not all the same
+        assert (ours - theirs).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize('small', SIZES)
