@@ -120,8 +120,11 @@ class EncoderProposals(QuerySource):
     ) -> Made:
         """The best ``number`` tokens as the head's proposal branches number ``group`` see them."""
         anchors, valid = self.anchors(memory)
-        tokens = self.output_norm(self.output(memory.tokens * valid))
-        logits = head.propose_classes(tokens, group)
+        usable = memory.tokens * valid
+        # What ranks the tokens needs a gradient only if the losses read all of them.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.selected_only):
+            tokens = self.output_norm(self.output(usable))
+            logits = head.propose_classes(tokens, group)
         kept = None
         if iou_threshold is not None:
             with torch.no_grad():
@@ -143,9 +146,10 @@ class EncoderProposals(QuerySource):
 
         def propose() -> Proposals:
             if self.selected_only:
-                chosen = pick(tokens)
+                chosen = self.output_norm(self.output(pick(usable)))
+                classes = only_kept(head.propose_classes(chosen, group))
                 boxes = boxes_of(chosen, anchors.map(pick))
-                prediction = Prediction(only_kept(pick(logits)), boxes.unit(), chosen)
+                prediction = Prediction(classes, boxes.unit(), chosen)
             else:
                 boxes = head.propose_boxes(tokens, anchors, group)
                 prediction = Prediction(logits, boxes.unit(), tokens)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..positions.maps import PositionEncoding
-from ..structures import Memory, Size, map_size
+from ..structures import Memory, Size, join_maps, map_size
 
 
 def embed_maps(
@@ -46,7 +46,7 @@ def embed_maps(
         torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1) for m in masks
     ]
     tokens, pos = position.join(
-        torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
+        join_maps(maps),
         torch.cat([code.flatten(1, 2) for code in position(masks)], 1),
     )
     return Memory(
