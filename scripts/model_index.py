@@ -21,6 +21,7 @@ FAMILIES = {
     'digits': ('Digits', ''),
     'd_fine': ('D-FINE', '2410.13842'),
     'deim_d_fine': ('DEIM', '2412.04234'),
+    'deimv2': ('DEIMv2', '2509.20787'),
     'ddq_detr': ('DDQ', '2303.12776'),
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),

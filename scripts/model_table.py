@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS = ROOT / 'README.md', ROOT / 'docs/counts.json'
 SIZE, CLASSES = (800, 1128), 91
-EIGHTY = ('rt_detr', 'rtdetrv2', 'd_fine', 'deim_d_fine')
+EIGHTY = ('rt_detr', 'rtdetrv2', 'd_fine', 'deim_d_fine', 'deimv2')
 """Beginnings of names of models that are published with 80 classes."""
 BEGIN, END = '<!-- models: scripts/model_table.py -->', '<!-- end of models -->'
 
@@ -102,6 +102,7 @@ PAPER: dict[str, tuple[str, str, str]] = {
     'deim_d_fine_m': ('19', '', '52.7'),
     'deim_d_fine_l': ('31', '', '54.7'),
     'deim_d_fine_x': ('62', '', '56.5'),
+    'deimv2_s': ('9.7', '', '50.9'),
     'lw_detr_tiny': ('12.1', '11.2', '42.6'),
     'lw_detr_small': ('14.6', '16.6', '48.0'),
     'lw_detr_medium': ('28.2', '42.8', '52.5'),
@@ -134,6 +135,7 @@ NOT_COMPARED = {
     'ddq_detr_r50': 'none: equal to mmdet',
     'group_dab_detr_r50': 'none: its own',
     'group_dino_r50': 'none: its own',
+    'deimv2_s': 'none: equal to transformers, corrected',
     **{f'lw_detr_{size}': 'none: equal to transformers' for size in ('tiny', 'small', 'medium')},
     **{
         f'rf_detr_{size}': 'none: equal to transformers'

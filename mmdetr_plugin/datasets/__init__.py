@@ -2,6 +2,7 @@
 
 from .batch_resize import BatchRandomResize
 from .coco import CheckedCocoDataset
+from .copy_blend import BatchCopyBlend
 from .digits.build import make_digits
 from .digits.coco import DIGIT_CLASSES, STUFF_CLASSES
 from .image_loading import LoadImage
@@ -14,6 +15,7 @@ from .unlabelled import PackPatches, RandomPatches, UnlabelledImages
 __all__ = [
     'DIGIT_CLASSES',
     'STUFF_CLASSES',
+    'BatchCopyBlend',
     'BatchMixup',
     'BatchRandomResize',
     'CheckedCocoDataset',

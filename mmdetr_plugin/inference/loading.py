@@ -20,6 +20,7 @@ from ..checkpoints import unwrap
 from ..checkpoints.addresses import register_safe_loader
 from ..checkpoints.class_names import coco_names, names_beside, stated_names
 from ..checkpoints.loading import weights_for
+from ..checkpoints.pretrained import fetch_nothing_
 from ..datasets.completion import dataset_classes
 from ..datasets.image_size import set_image_size
 from ..datasets.presence import annotated_datasets
@@ -98,7 +99,7 @@ def build_model(cfg: Config, num_classes: int) -> BaseModel:
     if 'num_classes' in model and model.num_classes is None:
         model.num_classes = num_classes
     if 'backbone' in model:
-        model.backbone.init_cfg = None
+        fetch_nothing_(model.backbone)
     if model.get('teacher'):
         model.teacher = None
     return MODELS.build(model)
