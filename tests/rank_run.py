@@ -13,27 +13,23 @@ from pathlib import Path
 
 import conftest  # noqa: F401 - one thread
 import tiny_run
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmdetr_plugin.engine.command_line as command_line
 
 
-class Fault(Hook):
+def fault(kind: str) -> tiny_run.BeforeStep:
     """In the second epoch of process 1, unless torchrun has restarted the processes."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def act(runner: Runner, batch: dict) -> None:
         if (runner.rank, runner.iter, os.environ['TORCHELASTIC_RESTART_COUNT']) != (1, 2, '0'):
             return
-        if self.kind == 'die':
+        if kind == 'die':
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.kind == 'raise':
+        if kind == 'raise':
             raise OSError('the disk of this process is gone')
+
+    return tiny_run.BeforeStep(act)
 
 
 def main(data: Path, work_dir: Path, kind: str) -> None:
@@ -44,7 +40,7 @@ def main(data: Path, work_dir: Path, kind: str) -> None:
     cfg.env_cfg.dist_cfg = {'backend': 'gloo', 'timeout': 300}
     command_line.set_resume(argparse.ArgumentParser(), cfg, 'auto')
     runner = command_line.build_runner(argparse.ArgumentParser(), cfg)
-    runner.register_hook(Fault(kind))
+    runner.register_hook(fault(kind))
     runner.train()
     command_line.end_processes()
 

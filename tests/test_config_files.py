@@ -69,7 +69,7 @@ TRAINABLE = {
 }
 """Millions of trainable parameters of the authors' models (tests/parity/facts.md), which have 91
 classes, the panoptic ones 250, the real-time ones 80."""
-REAL_TIME = re.compile('rt_?detr|(deim_)?d_fine')
+REAL_TIME = re.compile('rt_?detr|(deim_)?d_fine|deimv2')
 
 
 ROUNDED = {

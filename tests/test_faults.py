@@ -30,23 +30,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_run.make_data(tmp_path_factory.mktemp('digits') / 'digits')
 
 
-class Spoil(Hook):
-    """Puts a NaN into a picture, in some steps."""
+def spoil(steps: range) -> tiny_run.BeforeStep:
+    """Puts a NaN into a picture in these steps."""
 
-    def __init__(self, steps: range) -> None:
-        self.steps = steps
+    def act(runner: Runner, batch: dict) -> None:
+        if runner.iter in steps:
+            batch['inputs'] = [image.float() for image in batch['inputs']]
+            batch['inputs'][0][0, 3, 3] = float('nan')
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        if runner.iter in self.steps:
-            data_batch['inputs'] = [image.float() for image in data_batch['inputs']]
-            data_batch['inputs'][0][0, 3, 3] = float('nan')
+    return tiny_run.BeforeStep(act)
 
 
 def test_one_bad_pixel_costs_one_step(data: Path, tmp_path: Path) -> None:
     cfg = tiny_run.config(data, tmp_path, epochs=2)
-    runner = tiny_run.train(cfg, 'one bad pixel', Spoil(range(1, 2)))
+    runner = tiny_run.train(cfg, 'one bad pixel', spoil(range(1, 2)))
     assert runner.message_hub.get_info('skipped_steps') == 1
     assert runner.message_hub.get_info('skipped_in_a_row') == 0
     for file in tmp_path.glob('*.pth'):
@@ -62,7 +59,7 @@ def test_steps_that_are_all_bad_end_the_run(data: Path, tmp_path: Path) -> None:
             hook['most'] = 2
     text = r'at most 2 steps in a row.*loss_\w+.* is not finite; images: .*jpg.*3 steps skipped'
     with pytest.raises(FloatingPointError, match=text):
-        tiny_run.train(cfg, 'all bad', Spoil(range(100)))
+        tiny_run.train(cfg, 'all bad', spoil(range(100)))
     saved = read_checkpoint(tmp_path / 'epoch_1.pth')
     assert all(value.isfinite().all() for value in saved['state_dict'].values())
 

@@ -25,7 +25,7 @@ from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import annotated_datasets, leaves_folder
 from mmdetr_plugin.engine.hooks.effective_batch import describe
 from mmdetr_plugin.engine.hooks.parameter_table import parameter_table
-from mmdetr_plugin.registry import MODELS, VISBACKENDS
+from mmdetr_plugin.registry import HOOKS, MODELS, VISBACKENDS
 
 TEXT = page('finetune')
 COMMANDS = [
@@ -66,7 +66,7 @@ def pipelines(node: object) -> list[list]:
 
 
 def test_every_python_block_is_a_config() -> None:
-    assert len(CONFIGS) == len(blocks('finetune')) == 10
+    assert len(CONFIGS) == len(blocks('finetune')) == 13
 
 
 @pytest.mark.parametrize('block', CONFIGS, ids=lambda b: re.search(r'^\w+ = .*', b[9:], re.M)[0])
@@ -94,6 +94,8 @@ def test_configs_can_be_built(block: str, tmp_path: Path, monkeypatch: pytest.Mo
         for split in ('train', 'val', 'test'):
             for pipeline in pipelines(cfg[f'{split}_dataloader']):
                 TRANSFORMS.build(dict(type='Compose', transforms=pipeline))
+        TRANSFORMS.build(dict(type='Compose', transforms=cfg.get('tta_pipeline', [])))
+        assert all(HOOKS.build(hook) for hook in cfg.custom_hooks)
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             with METRICS.switch_scope_and_registry(None) as registry:
                 assert registry.get(evaluator.type) is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import mmcv
+import mmengine
 import numpy as np
 import pytest
 import tiny
@@ -192,7 +193,9 @@ def test_the_number_of_classes_may_be_left_to_the_checkpoint(run_dir: Path, pict
     assert model(picture, score_thr=0.0).names[0].startswith('n')
 
 
-def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
+@pytest.fixture
+def augmented(run_dir: Path) -> Config:
+    """The config of the run with test-time augmentation that keeps 7 detections."""
     cfg = Config.fromfile(run_dir / 'run.py')
     load_file, resize, _, pack = cfg.test_dataloader.dataset.pipeline
     pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
@@ -203,8 +206,30 @@ def test_augmented_prediction_merges(run_dir: Path, picture: Path) -> None:
         type='mmdet.DetTTAModel',
         tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.6), max_per_img=7),
     )
-    model = mmdetr_plugin.load(cfg, run_dir / 'epoch_1.pth', tta=True)
+    return cfg
+
+
+def test_augmented_prediction_merges(
+    run_dir: Path, picture: Path, augmented: Config, tmp_path: Path
+) -> None:
+    model = mmdetr_plugin.load(augmented, run_dir / 'epoch_1.pth', tta=True)
     assert len(model(picture, score_thr=0.0)) == 7
+    augmented.dump(tmp_path / 'run.py')
+    words = [picture, tmp_path / 'run.py', run_dir / 'epoch_1.pth', '--out', tmp_path / 'out']
+    words += ['--device', 'cpu', '--score-thr', 0, '--tta']
+    assert PREDICT.main([str(word) for word in words]) == 0
+    document = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    assert len(document['annotations']) == 7
+
+
+def test_augmented_predictions_are_evaluated(
+    run_dir: Path, augmented: Config, tmp_path: Path
+) -> None:
+    augmented.dump(tmp_path / 'run.py')
+    words = [tmp_path / 'run.py', run_dir / 'epoch_1.pth', '--tta', '--work-dir', tmp_path / 'test']
+    load(TOOLS / 'test.py').main([*map(str, words), '--out', str(tmp_path / 'found.pkl')])
+    found = mmengine.load(tmp_path / 'found.pkl')
+    assert [len(each['pred_instances']['scores']) for each in found] == [7, 7]
 
 
 def test_categories_have_the_numbers_of_coco() -> None:
@@ -241,6 +266,7 @@ def test_folder_with_a_broken_file(
     for _ in range(2):
         predict(run_dir, folder, out, '--score-thr', 0.01, '--batch', 2, '--classes', 3, 7)
         captured = capsys.readouterr()
+        assert '3/3' in captured.err  # the progress bar
         assert captured.err.count('left out') == 1 and 'broken.jpg must be an image' in captured.err
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file())
     assert files == ['a.bmp.jpg', 'deep/b.png', 'predictions.json']

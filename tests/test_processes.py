@@ -52,18 +52,27 @@ def test_a_fault_of_one_process_ends_all(
 
 @pytest.mark.slow
 def test_torchrun_restarts_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
-    output = torchrun('rank_run.py', data, tmp_path, 'die', restarts=1)
+    """The result is that of two processes that were not interrupted."""
+    output = torchrun('rank_run.py', data, tmp_path / 'died', 'die', restarts=1)
     assert 'Signal 9' in output or 'exitcode: -9' in output
-    saved = read_checkpoint(tmp_path / 'epoch_2.pth')
-    assert saved['meta']['epoch'] == 2
+    torchrun('rank_run.py', data, tmp_path / 'whole', 'none')
+    pair = [read_checkpoint(tmp_path / name / 'epoch_2.pth') for name in ('died', 'whole')]
+    assert pair[0]['meta']['epoch'] == 2
+    assert list(tiny_run.different(*pair)) == []
+
+
+PROCESS = re.compile(r'process \d: (\d+) parameters, norms \[(.*)\]')
 
 
 @pytest.mark.slow
 def test_sharded_weights(data: Path, tmp_path: Path) -> None:
-    """FSDP in MMEngine's FlexibleRunner: each process holds half of the weights, files hold all."""
-    output = torchrun('sharded_run.py', data, tmp_path)
-    held = [int(x) for x in re.findall(r'process \d holds (\d+) parameters', output)]
-    saved = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
+    """FSDP in MMEngine's FlexibleRunner: each process holds half of the weights, files hold all.
+
+    The norm of the gradient, by which it is clipped, is that of DDP.
+    """
+    lines = PROCESS.findall(torchrun('sharded_run.py', data, tmp_path / 'fsdp', 'fsdp'))
+    held = [int(number) for number, _ in lines]
+    saved = read_checkpoint(tmp_path / 'fsdp/epoch_1.pth')['state_dict']
     model = tiny.build('digits_deformable_detr', num_classes=10)
     assert len(held) == 2
     assert sum(held) == sum(p.numel() for p in model.parameters())
@@ -72,6 +81,11 @@ def test_sharded_weights(data: Path, tmp_path: Path) -> None:
         name: x.shape for name, x in model.state_dict().items()
     }
     assert all(x.isfinite().all() for x in saved.values())
+    lines += PROCESS.findall(torchrun('sharded_run.py', data, tmp_path / 'ddp', 'ddp'))
+    first, *others = ([float(x) for x in norms.split(',')] for _, norms in lines)
+    assert len(first) == 2 and len(others) == 3
+    for other in others:
+        assert other == pytest.approx(first, rel=1e-3)
 
 
 def step_of(rank: int, folder: str) -> None:
@@ -79,7 +93,7 @@ def step_of(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     faults = {}
-    for name in tiny.CONFIGS:
+    for name in tiny.different_models():
         model = revert_sync_batchnorm(tiny.build(name))  # SyncBN needs GPUs
         images, samples = tiny.batch((3, 0), (tiny.CANVAS, tiny.CANVAS))
         with tiny.training(model):
@@ -99,7 +113,7 @@ def step_of(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_every_config_trains_where_one_process_has_no_object(tmp_path: Path) -> None:
     mp.spawn(step_of, (str(tmp_path),), nprocs=2)
     for rank in (0, 1):

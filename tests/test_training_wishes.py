@@ -9,16 +9,19 @@ import pytest
 import tiny
 import tiny_run
 import torch
-from cli import ROOT
 from criterion_cases import NUM_CLASSES, make_criterion, make_targets
+from mmdet.datasets.utils import get_loading_pipeline
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdetr_plugin.criterion import FocalClassLoss, SoftmaxClassLoss
+from mmdetr_plugin.datasets import LoadImage
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.heads.panoptic import PanopticArgmax
 from mmdetr_plugin.heads.postprocess import SigmoidTopK
+from mmdetr_plugin.registry import DATASETS
 
 LOSSES = {'focal': FocalClassLoss, 'softmax': SoftmaxClassLoss}
 
@@ -121,8 +124,18 @@ def test_losses_of_the_validation_set(tmp_path: Path) -> None:
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_mmdets_analysis_tools_find_the_loading_of_our_pipelines() -> None:
-    from mmdet.datasets.utils import get_loading_pipeline
-
-    cfg = Config.fromfile(ROOT / 'configs/finetune/detr_r50_12e.py')
-    assert len(get_loading_pipeline(cfg.train_dataloader.dataset.pipeline)) == 2
+@pytest.mark.parametrize('loading', ['LoadImageFromFile', 'mmdetr_plugin.LoadImage'])
+def test_mmdets_analysis_tools_find_the_loading_of_our_pipelines(
+    loading: str, tmp_path: Path
+) -> None:
+    """In the config of a work dir, whatever stood in that of the user; images are checked anyway."""
+    cfg = tiny_run.config(tiny_run.make_data(tmp_path / 'digits'), tmp_path)
+    cfg.train_dataloader.dataset.pipeline[0].type = loading
+    complete(cfg)
+    dataset = cfg.train_dataloader.dataset
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        steps = get_loading_pipeline(dataset.pipeline)
+        assert [step.type for step in steps] == ['LoadImageFromFile', 'LoadAnnotations']
+        built = DATASETS.build({**dataset, 'pipeline': steps})
+    assert type(built.pipeline.transforms[0]) is LoadImage
+    assert built[0]['img'].shape == (tiny_run.SIZE, tiny_run.SIZE, 3)

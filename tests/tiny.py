@@ -44,6 +44,15 @@ def load(name: str) -> Config:
     return copy.deepcopy(_load(name))
 
 
+@cache
+def different_models() -> list[str]:
+    """The configs whose shrunk models differ; of those with equal ones, the first."""
+    found: dict[str, str] = {}
+    for name in CONFIGS:
+        found.setdefault(repr(shrink(load(name).model)), name)
+    return list(found.values())
+
+
 def build(name: str, seed: int = 0, **changes: object) -> nn.Module:
     """The shrunk model of a config, in evaluation mode, with weights from ``seed``."""
     torch.manual_seed(seed)

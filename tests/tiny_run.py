@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,18 @@ class MeanScore(BaseMetric):
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         return {'mean_score': sum(results) / len(results)}
+
+
+class BeforeStep(Hook):
+    """Calls a function with the runner and the batch before each training step."""
+
+    def __init__(self, act: Callable[[Runner, dict], None]) -> None:
+        self.act = act
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        self.act(runner, data_batch)
 
 
 def make_data(root: Path) -> Path:

@@ -22,20 +22,20 @@ class FiniteOptimWrapper(OptimWrapper):
     The gradient of a loss that is not finite is made NaN. DDP averages gradients, so all processes
     see it and skip the same step. Statistics of norm layers, which a forward pass has changed, are
     put back. With accumulation, all steps that are summed are skipped. ``NonFiniteHook`` counts and
-    logs.
+    logs. Where FSDP gives each process a part of the gradient, the norm to clip is that of the whole.
 
     Attributes:
         skipped: whether the last step was skipped.
     """
 
     skipped = False
-    _sharded = False
+    _sharded: FullyShardedDataParallel | None = None
     _statistics: list[tuple[Tensor, Tensor]] | None = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         self.skipped = False
-        self._sharded = isinstance(model, FullyShardedDataParallel)
+        self._sharded = model if isinstance(model, FullyShardedDataParallel) else None
         self._keep_statistics(model)
         with super().optim_context(model):
             yield
@@ -51,6 +51,14 @@ class FiniteOptimWrapper(OptimWrapper):
         else:
             self._skip()
 
+    def _clip_grad(self) -> None:
+        if self._sharded is None or self.clip_func is not nn.utils.clip_grad_norm_:
+            super()._clip_grad()
+            return
+        options = {k: v for k, v in self.clip_grad_kwargs.items() if k in ('max_norm', 'norm_type')}
+        norm = self._sharded.clip_grad_norm_(**options)
+        self.message_hub.update_scalar(f'train/{self.grad_name}', float(norm))
+
     def _is_finite(self) -> bool:
         """Whether the gradient's norm is, in all processes."""
         groups = self.optimizer.param_groups
@@ -60,7 +68,7 @@ class FiniteOptimWrapper(OptimWrapper):
         gradients = [p.grad.detach() for p in parameters if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
         number = (~norms.isfinite()).sum()
-        if self._sharded or any(hasattr(p, 'device_mesh') for p in parameters):
+        if self._sharded is not None or any(hasattr(p, 'device_mesh') for p in parameters):
             distributed.all_reduce(number)  # each process has a part of the gradient
         return not number.item()
 

@@ -1,4 +1,4 @@
-"""Makes random numbers depend on the seed and the epoch alone."""
+"""Makes random numbers depend on the seed and the epoch or step alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast, get_rank
 from mmengine.hooks import DistSamplerSeedHook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -25,8 +25,10 @@ class EpochSeedHook(DistSamplerSeedHook):
     uninterrupted one. Here they are seeded by (seed, epoch), in a worker by (seed, process, epoch,
     worker). With the same number of processes and workers, resuming after an epoch changes nothing.
 
-    If the config has no seed, a resumed run and its sampler use the seed in the checkpoint. In a loop
-    that counts steps instead of epochs, only the order of the data is restored.
+    A loop that counts steps seeds every step. When it resumes, MMEngine loads the batches again that
+    have been trained on, so that each worker is where it was.
+
+    If the config has no seed, a resumed run and its sampler use the seed in the checkpoint.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -41,12 +43,20 @@ class EpochSeedHook(DistSamplerSeedHook):
         loader.generator = torch.Generator()
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         entropy = (runner.seed, get_rank())
-        loader.dataset.__getitems__ = SeededItems(loader.dataset, entropy, self.epoch)
+        self.counts_steps = not isinstance(runner.train_loop, EpochBasedTrainLoop)
+        kind = SeededBatches if self.counts_steps else SeededItems
+        loader.dataset.__getitems__ = kind(loader.dataset, entropy, self.epoch)
 
     def before_train_epoch(self, runner: Runner) -> None:
         super().before_train_epoch(runner)
         self.epoch.fill_(runner.epoch)
         set_seeds(runner.seed, runner.epoch)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        if self.counts_steps:
+            set_seeds(runner.seed, runner.iter)
 
 
 class SeededItems:
@@ -60,11 +70,26 @@ class SeededItems:
         self.seeded = -1
 
     def __call__(self, indices: Sequence[int]) -> list:
+        self.seed()
+        return [self.dataset[index] for index in indices]
+
+    def seed(self) -> None:
         worker, epoch = get_worker_info(), int(self.epoch)
         if worker is not None and epoch != self.seeded:
             set_seeds(*self.entropy, epoch, worker.id)
             self.seeded = epoch
-        return [self.dataset[index] for index in indices]
+
+
+class SeededBatches(SeededItems):
+    """The same in a loop that counts steps: seeds a worker when it starts, else every batch."""
+
+    def seed(self) -> None:
+        worker = get_worker_info()
+        self.seeded += 1
+        if worker is None:
+            set_seeds(*self.entropy, self.seeded)
+        elif self.seeded == 0:
+            set_seeds(*self.entropy, worker.seed)  # differs each time that workers are started
 
 
 def set_seeds(*entropy: int) -> None:
