@@ -68,7 +68,7 @@ class Validation:
 
 
 def validate(predictor: Predictor, track: Track = iter) -> Validation:
-    """Run a model of :func:`.load` on the validation images of its config.
+    """Run a loaded model on the validation images of its config.
 
     Args:
         track: wraps the batches, to show progress.
