@@ -22,7 +22,6 @@ extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
-    'sphinx.ext.viewcode',
 ]
 html_theme = 'furo'
 html_title = f'mmdetr_plugin {release}'
@@ -78,7 +77,7 @@ OUTSIDE = {'index': 'README.md', 'changelog': 'CHANGELOG.md'}
 
 
 def lead_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links lead to files of the checkout, as on GitHub; here to pages of the site where there are any."""
+    """Links lead to files of the checkout, as on GitHub; here to pages of the site, if any."""
     text = source[0]
     if page in OUTSIDE:
         outside = (ROOT / OUTSIDE[page]).read_text(encoding='utf-8')
