@@ -113,7 +113,7 @@ def step_of(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_config_trains_where_one_process_has_no_object(tmp_path: Path) -> None:
     mp.spawn(step_of, (str(tmp_path),), nprocs=2)
     for rank in (0, 1):
