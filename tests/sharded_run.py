@@ -14,6 +14,7 @@ import tiny_run
 
 import mmdetr_plugin.engine.command_line as command_line
 
+
 def main(data: Path, work_dir: Path) -> None:
     cfg = tiny_run.config(data, work_dir, epochs=1)
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
