@@ -2,7 +2,7 @@
 
 Every registered class is an attribute of the package and is imported on first use. So
 ``type='mmdetr_plugin.X'`` works in any config, even without a default scope. ``load`` loads a model for
-prediction.
+prediction, ``config_path`` is the path of a config of this project.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from .checkpoints.safe_globals import register_safe_globals  # noqa: E402
 register_safe_globals()
 
 if TYPE_CHECKING:
+    from .engine.project import config_path
     from .inference import load
 
-__all__ = ['__version__', 'load']
+FUNCTIONS = {'config_path': 'engine.project', 'load': 'inference'}
+"""Functions that are imported on first use, and their modules."""
+
+__all__ = ['__version__', 'config_path', 'load']
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith('_'):
         raise AttributeError(name)
-    if name == 'load':
-        return import_module(f'{__name__}.inference').load
+    if name in FUNCTIONS:
+        return getattr(import_module(f'{__name__}.{FUNCTIONS[name]}'), name)
     registered = _registered()
     if name not in registered:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

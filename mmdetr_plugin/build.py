@@ -6,8 +6,10 @@ import difflib
 import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 from .arguments import SlotError, building, check_arguments, check_type, place_of
@@ -82,9 +84,20 @@ def _lookup(registry: Registry, kind: Any, place: str) -> type:
     if cls is None:
         near = _near(registry, str(kind).split('.')[-1])
         raise SlotError(
-            f"slot '{place}' must name a registered type, got {kind!r}; did you mean one of {near}?"
+            f"slot '{place}' must name a registered type, got {kind!r}; {_absent_package(kind)}"
+            f'did you mean one of {near}?'
         )
     return cls
+
+
+def _absent_package(kind: Any) -> str:
+    """What to do if ``kind`` names a package that is not installed, such as ``mmpretrain.ConvNeXt``."""
+    package, dot, _ = str(kind).partition('.')
+    if not (dot and package.isidentifier()) or find_spec(package) is not None:
+        return ''
+    known = MODULE2PACKAGE.get(package)
+    advice = f'pip install {known}' if known else 'install it, or correct its name'
+    return f'{package} is not installed: {advice}; or '
 
 
 def _near(registry: Registry, name: str) -> list[str]:

@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     transformer,
     visualization,
 )
+from .checkpoints import part_weights  # noqa: F401
 from .checkpoints.safe_globals import register_safe_globals
 
 register_safe_globals()

@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from .datasets.image_loading import checked_step
+from .datasets.image_size import set_image_size
 from .heads import Features
 from .heads.postprocess import check_finite, to_instances
 from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
@@ -20,7 +21,7 @@ from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
 from .structures import Memory, Outputs, Size, Targets, map_size
-from .transformer.embedding import embed_maps
+from .transformer.embedding import Sizes, embed_maps
 
 
 @MODELS.register_module()
@@ -37,6 +38,7 @@ class DETR(SlottedDetector):
         samples: SampleList | None = None,
         targets: Targets | None = None,
         aux: bool = True,
+        sizes: Tensor | None = None,
     ) -> Outputs:
         """Everything that the model predicts for a batch.
 
@@ -47,10 +49,12 @@ class DETR(SlottedDetector):
                 them.
             aux: predict after all decoder layers, and make the encoder's proposals; else predict after
                 the last layer alone.
+            sizes: (B, 2), the unpadded heights and widths in the place of ``samples``, as an exported
+                graph needs them.
         """
         check_batch(images, self.backbone)
         maps = self.backbone(images)
-        embedded = self.embed(self.neck(maps[self.unread :]), samples, map_size(images))
+        embedded = self.embed(self.neck(maps[self.unread :]), samples, map_size(images), sizes)
         memory = self.compiled.encode(self, embedded)
         state, propose = self.queries(memory, self.head, targets)
         predictions = self.compiled.decode(self, state, memory, aux)
@@ -66,7 +70,13 @@ class DETR(SlottedDetector):
             branches=state.branches,
         )
 
-    def embed(self, maps: Sequence[Tensor], samples: SampleList | None, canvas: Size) -> Memory:
+    def embed(
+        self,
+        maps: Sequence[Tensor],
+        samples: SampleList | None,
+        canvas: Size,
+        sizes: Sizes | None = None,
+    ) -> Memory:
         """Join the neck's maps into a memory, see :func:`embed_maps`.
 
         Args:
@@ -74,8 +84,10 @@ class DETR(SlottedDetector):
             samples: as for :meth:`run`; they may have ``query_patches`` (P, 3, h, w) each, pictures of
                 what to look for, normalised as the images are.
             canvas: (height, width) of the padded batch.
+            sizes: see :meth:`run`.
         """
-        sizes = [tuple(s.img_shape[:2]) for s in samples] if samples else [canvas] * len(maps[0])
+        if samples:
+            sizes = [tuple(s.img_shape[:2]) for s in samples]
         read = self.encoder is not None or self.decoder.reads_memory
         memory = embed_maps(maps, self.position, sizes, canvas, self.compiled.cells, read)
         return memory if not samples else replace(memory, patches=stack_patches(samples))
@@ -85,10 +97,11 @@ class DETR(SlottedDetector):
         """A copy of the whole config, which mmdet's ``init_detector`` sets.
 
         ``inference_detector`` changes what it gets. Images are loaded with the checks of
-        :class:`~mmdetr_plugin.datasets.image_loading.LoadImage`.
+        :class:`~mmdetr_plugin.datasets.image_loading.LoadImage`, and have its ``image_size``.
         """
         cfg = copy.deepcopy(self._cfg)
         if cfg.get('test_dataloader') is not None:
+            set_image_size(cfg)
             pipeline = get_test_pipeline_cfg(cfg)
             pipeline[:] = [
                 ConfigDict(made) if isinstance(made, dict) else made

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .arguments import SlotError, checked
 from .checkpoints.files import read_checkpoint
+from .checkpoints.pretrained import fetch_nothing_
 from .registry import MODELS
 from .structures import Outputs
 
@@ -41,7 +42,7 @@ class Teacher:
                 f'({error}); change it'
             ) from error
         cfg.num_classes = num_classes
-        cfg.backbone.init_cfg = None
+        fetch_nothing_(cfg.backbone)
         self.model: Any = MODELS.build(cfg).requires_grad_(False).eval()
         if checkpoint is not None:
             self.model.load_state_dict(read_checkpoint(checkpoint))

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Write model-index.yml, which mim shows and searches, from what the configs say of themselves.
+"""Write model-index.yml, which mim shows and searches.
 
-The comment at the head of a config holds the figure that the authors published, as '42.0 AP' or
-'43.4 PQ'; the name of a config begins with its family's. Run it after adding a config:
-python scripts/model_index.py
+The figures that the authors published are those of PAPER in scripts/model_table.py; the name of a
+config begins with its family's. Run it after adding a config: python scripts/model_index.py
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ FAMILIES = {
     'digits': ('Digits', ''),
     'd_fine': ('D-FINE', '2410.13842'),
     'deim_d_fine': ('DEIM', '2412.04234'),
+    'deimv2': ('DEIMv2', '2509.20787'),
     'ddq_detr': ('DDQ', '2303.12776'),
     'dino': ('DINO', '2203.03605'),
     'dn_dab': ('DN-DETR', '2203.01305'),
@@ -43,9 +43,17 @@ FAMILIES = {
     'detr': ('DETR', '2005.12872'),
     'mix': ('Mixes', ''),
 }
-METRICS = {'AP': ('Object Detection', 'box AP'), 'PQ': ('Panoptic Segmentation', 'PQ')}
+PAPER: dict[str, tuple[str, str, str]] = runpy.run_path(str(ROOT / 'scripts/model_table.py'))[
+    'PAPER'
+]
+METRICS = {
+    'AP': ('Object Detection', 'box AP of the authors'),
+    'PQ': ('Panoptic Segmentation', 'PQ of the authors'),
+}
+"""Task and name of a figure. mim shows the names, so they say who measured."""
+
 HEAD = """\
-# What mim shows and searches. Written by scripts/model_index.py from the configs; do not edit.
+# What mim shows and searches. Written by scripts/model_index.py; do not edit.
 # The metrics are those that the authors published for their code and weights.
 """
 
@@ -59,22 +67,17 @@ def family(config: Path) -> tuple[str, str]:
     )
 
 
-def head_comment(config: Path) -> str:
-    lines = config.read_text(encoding='utf-8').splitlines()
-    end = next((i for i, line in enumerate(lines) if not line.startswith('#')), len(lines))
-    return ' '.join(line.lstrip('# ') for line in lines[:end])
-
-
 def model(config: Path) -> str:
     text = (
         f'  - Name: {config.stem}\n'
         f'    In Collection: {family(config)[0]}\n'
         f'    Config: configs/{config.name}\n'
     )
-    found = re.search(r'(\d+\.\d) (AP|PQ)\b', head_comment(config))
-    if found:
-        task, metric = METRICS[found.group(2)]
-        result = f'{{Task: {task}, Dataset: COCO, Metrics: {{{metric}: {found.group(1)}}}}}'
+    published = PAPER[config.stem][2] if config.stem in PAPER else ''
+    if published:
+        task, metric = METRICS['PQ' if published.startswith('PQ') else 'AP']
+        figure = published.removeprefix('PQ ')
+        result = f'{{Task: {task}, Dataset: COCO, Metrics: {{{metric}: {figure}}}}}'
         text += f'    Results:\n      - {result}\n'
     return text
 

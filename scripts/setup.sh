@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Makes .venv with the versions of requirements/constraints.txt and this package, editable.
 # Says nothing and takes no time when that is already done. Called by `make setup`.
-#   PYTHON=/path/to/python3.11   the interpreter to build .venv from
+#   PYTHON=/path/to/python3.12   the interpreter to build .venv from: 3.11, 3.12 or 3.13
 #   MAX_JOBS=N                   compilers to run side by side (default: all cores)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CONSTRAINTS=requirements/constraints.txt
-EXTRAS=demo,cpu,hf,eval,dev
+EXTRAS=demo,cpu,hf,eval,export,docs,dev
+PYTHONS="python3.11 python3.12 python3.13 python3 python"
 STAMP=.venv/.setup-done
 LOG=.venv/setup.log
 PY=.venv/bin/python
 
 # What .venv was made from. Scripts in a .venv name its path, so a moved checkout needs a new one.
-fingerprint() { { pwd -P; cat "$CONSTRAINTS" setup.py scripts/setup.sh; } | cksum; }
+fingerprint() { { pwd -P; cat "$CONSTRAINTS" setup.py scripts/setup.sh scripts/build_mmcv.py; } | cksum; }
 
 done_already() {
     [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] && [ -x "$PY" ]
@@ -42,16 +43,19 @@ step() {
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3.11 python3 python}; do
+    for candidate in ${PYTHON:-$PYTHONS}; do
         # Running it is the test: a version manager's shim may exist for a Python that does not.
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    fail "Python 3.11 is needed, looked for: ${PYTHON:-python3.11 python3 python}" \
-        "install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11"
+    fail "Python 3.11, 3.12 or 3.13 is needed, looked for: ${PYTHON:-$PYTHONS}" \
+        "install one of them or name it: make setup PYTHON=/path/to/python3.12"
 }
+
+# The Debian package of a Python: debian_package PYTHON dev|venv.
+debian_package() { "$1" -c "import sys; print(f'python3.{sys.version_info[1]}-$2')"; }
 
 make_venv() {
     local python
@@ -64,7 +68,7 @@ make_venv() {
     "$PY" -m pip --version >/dev/null 2>&1 && return
     mkdir -p .venv
     step "making .venv with $("$python" -V)" \
-        "Python's venv module must work (Debian: apt-get install python3.11-venv)" \
+        "Python's venv module must work (Debian: apt-get install $(debian_package "$python" venv))" \
         "$python" -m venv --clear .venv
 }
 
@@ -79,7 +83,7 @@ can_compile() {
         "install g++ (Debian: apt-get install g++) or name one: CXX=... make setup"
     "$PY" -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null ||
         fail "Python.h is needed to build mmcv and was not found" \
-            "install the headers of this Python (Debian: apt-get install python3.11-dev)"
+            "install the headers of this Python (Debian: apt-get install $(debian_package "$PY" dev))"
 }
 
 wants_cuda() {
@@ -108,19 +112,20 @@ install_mmcv() {
     export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}"
     if wants_cuda; then export FORCE_CUDA=1; fi
     mmcv_works >>"$LOG" 2>&1 && return
-    can_compile
-    step "installing mmcv (compiled the first time: about 8 minutes on 2 cores; then cached by pip)" \
-        "$COMPILE" pip_install --no-deps mmcv
+    build_mmcv --find >/dev/null 2>&1 || can_compile
+    step "installing mmcv (compiled the first time: about 2 minutes on 2 cores; then kept in the cache)" \
+        "$COMPILE" install_built
     mmcv_works >>"$LOG" 2>&1 && return
-    # pip keeps the wheel under the source's name alone: it may be of another torch, or without CUDA.
-    step "compiling mmcv again: pip's cached build does not fit this torch" "$COMPILE" \
-        rebuild_mmcv
+    can_compile
+    step "compiling mmcv again: the build in the cache does not work" "$COMPILE" install_built --again
     step "checking mmcv's operators" "$COMPILE" mmcv_works
 }
 
-rebuild_mmcv() {
-    "$PY" -m pip cache remove 'mmcv-*' || true
-    pip_install --force-reinstall --no-deps mmcv
+build_mmcv() { "$PY" scripts/build_mmcv.py "$(sed -n 's/^mmcv==//p' "$CONSTRAINTS")" "$@"; }
+
+install_built() {
+    local wheel
+    wheel=$(build_mmcv "$@") && pip_install --force-reinstall --no-deps "$wheel"
 }
 
 # opencv-python needs the system's graphics libraries, which servers often lack.

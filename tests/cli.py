@@ -61,15 +61,19 @@ def load(script: Path) -> ModuleType:
 
 def build_wheel(folder: Path) -> Path:
     """The wheel that `python -m build` makes, through a source package, of a copy of the files."""
-    listed = run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], ROOT)
-    for name in listed.splitlines():
-        if (ROOT / name).is_file():  # not one that is deleted but still in the index
-            target = folder / 'source' / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target)
+    copy_checkout(folder / 'source')
     run([sys.executable, '-m', 'build', '--no-isolation', '-o', folder, 'source'], folder)
     (wheel,) = folder.glob('*.whl')
     return wheel
+
+
+def copy_checkout(target: Path) -> None:
+    """The files of the project, without those that git ignores."""
+    listed = run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], ROOT)
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():  # not one that is deleted but still in the index
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
 
 
 def write_coco(folder: Path) -> None:

@@ -47,13 +47,24 @@ def build(name: str, **options: object) -> nn.Module:
         ({'head__type': 'Head'}, 'head', 'SetHead'),
         ({'backbone__type': 'DilatedResnet'}, 'backbone', 'DilatedResNet'),
         ({'postprocess__type': 'TopK'}, 'postprocess', 'SigmoidTopK'),
-        ({'queries__type': 'nowhere.Queries'}, 'queries', 'Queries'),
     ],
 )
 def test_unknown_type(options: dict, slot: str, near: str) -> None:
     text = rf"slot 'model\..*{slot}' must name a registered type, got '.*'; did you mean .*{near}"
     with pytest.raises(ValueError, match=text):
         build('detr_r50', **options)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'remedy'),
+    [
+        ('mmpretrain.ConvNeXt', 'mmpretrain is not installed: pip install mmpretrain'),
+        ('nowhere.Backbone', 'nowhere is not installed: install it, or correct its name'),
+    ],
+)
+def test_type_of_a_package_that_is_not_installed(kind: str, remedy: str) -> None:
+    with pytest.raises(ValueError, match=rf"'model.backbone' must name .* got '{kind}'; {remedy}"):
+        build('detr_r50', backbone={'type': kind})
 
 
 def test_slot_without_a_type() -> None:

@@ -10,9 +10,10 @@ import tiny
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmdetr_plugin.datasets.agreement import check_agreement
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import check_presence
-from mmdetr_plugin.registry import DATASETS, MODELS
+from mmdetr_plugin.registry import DATASETS, METRICS, MODELS
 
 NAMES = ('cat', 'dog', 'fish')
 SPLITS = ('train', 'val', 'test')
@@ -156,3 +157,48 @@ def test_model_says_who_counts() -> None:
         ValueError, match=r'positive integer, got None; .*None, tools/train.py counts'
     ):
         MODELS.build(tiny.load('finetune/detr_r50_12e').model)
+
+
+def test_data_sets_without_countable_classes_say_it(tmp_path: Path) -> None:
+    """Open Images has files of its own, and its classes are in none of the annotation files."""
+    file = tmp_path / 'config.py'
+    file.write_text(
+        "_base_ = 'mmdet::_base_/datasets/openimages_detection.py'\nmodel = dict(num_classes=None)\n"
+    )
+    cfg = Config.fromfile(file)
+    cfg.train_dataloader.dataset.data_root = str(tmp_path)
+    annotations = tmp_path / cfg.train_dataloader.dataset.ann_file
+    annotations.parent.mkdir()
+    for text in (None, 'ImageID,Source\n'):
+        if text:
+            annotations.write_text(text)
+        with pytest.raises(
+            ValueError, match=r'train_dataloader.dataset is a OpenImagesDataset, .*num_classes=601'
+        ):
+            complete(cfg.copy())
+
+
+def test_a_finetune_data_set_works_in_other_tools(folder: Path) -> None:
+    """mmdet's tools build it as the config states it: it reads its classes itself."""
+    dataset = tiny.load('finetune/dino_r50_12e').train_dataloader.dataset
+    with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
+        built = DATASETS.build({**dataset, 'data_root': str(folder), 'pipeline': []})
+        assert built.metainfo['classes'] == NAMES
+        assert [instance['bbox_label'] for instance in built[0]['instances']] == [1]
+        with pytest.raises(
+            FileNotFoundError, match=r'dataset.data_root=FOLDER/\), or take the config'
+        ):
+            DATASETS.build({**dataset, 'pipeline': []})
+        evaluator = tiny.load('finetune/dino_r50_12e').val_evaluator
+        with pytest.raises(ValueError, match=r'got None, .* state val_evaluator.ann_file=FILE'):
+            METRICS.build(evaluator)
+
+
+def test_stated_number_of_classes_is_compared_with_the_file(folder: Path) -> None:
+    cfg = custom(folder)
+    cfg.model.num_classes = 5
+    complete(cfg)
+    with pytest.raises(
+        ValueError, match=r'num_classes must be .*train_dataloader.dataset, 3, got 5'
+    ):
+        check_agreement(cfg, ('train',))

@@ -25,7 +25,7 @@ from mmdetr_plugin.structures import State
 DEPENDS_ON_PADDING: dict[str, str] = {
     '(mix_dn_)?sam_detr': 'a region over the edge of the image is read from the memory as it is there',
     r'(mix_dn_)?anchor_detr_.*\d$': 'row-column attention takes means over the whole map',
-    'smca_detr_ms|rt_detr|rtdetr|(deim_)?d_fine': 'convolutions over the feature maps',
+    'smca_detr_ms|rt_detr|rtdetr|(deim_)?d_fine|deimv2': 'convolutions over the feature maps',
     'tsp_fcos': 'convolutions and norms over the feature maps',
     'tsp_rcnn': 'regions are proposed in padding too',
     '(dn_)?dab_deformable|((group|digits)_)?dino|ddq|lw_detr|rf_detr': (

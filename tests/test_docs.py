@@ -18,7 +18,17 @@ from torch import nn
 import mmdetr_plugin.components  # noqa: F401 - registers every class
 from mmdetr_plugin.registry import MODELS
 
-PAGES = ('compose', 'inference', 'migrate', 'resume', 'reuse', 'training')
+PAGES = (
+    'compose',
+    'export',
+    'figures',
+    'generalisation',
+    'inference',
+    'migrate',
+    'resume',
+    'reuse',
+    'training',
+)
 
 
 def page(name: str) -> str:
@@ -110,10 +120,40 @@ def test_every_model_type_is_listed() -> None:
     assert {name for name in own if not re.search(rf'\b{name}\b', text)} == set()
 
 
-@pytest.mark.parametrize('name', [*PAGES, 'finetune'])
-def test_links_lead_somewhere(name: str) -> None:
-    links = re.findall(r'\]\((?!http)([^)#]+)', page(name))
-    assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []
+MARKDOWN = [*sorted((ROOT / 'docs').glob('*.md')), ROOT / 'README.md', ROOT / 'CHANGELOG.md']
+
+
+@pytest.mark.parametrize('file', MARKDOWN, ids=lambda file: file.stem)
+def test_links_lead_somewhere(file: Path) -> None:
+    """To a file, and in a page to a heading."""
+    text = file.read_text(encoding='utf-8')
+    for path, anchor in re.findall(r'\]\((?!http)([^)#]*)(#[^)]+)?\)', text):
+        target = file.parent / path if path else file
+        assert target.exists(), path
+        assert not anchor or anchor[1:] in anchors(target), path + anchor
+
+
+def anchors(file: Path) -> set[str]:
+    """Of the headings of a page, as GitHub and Sphinx make them."""
+    headings = re.findall(r'^#+ (.*)$', file.read_text(encoding='utf-8'), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """By the command of `make docs`: each page, and each class of the package in the reference."""
+    printed = run(['make', '-n', 'docs', 'PY=python'], ROOT)
+    (command,) = re.findall(r'^python (-m sphinx .*) build/site$', printed, re.MULTILINE)
+    words = [sys.executable, '-W', 'ignore', *command.split(), tmp_path]
+    run(words, ROOT, timeout=1800)
+    for file in (ROOT / 'docs').glob('*.md'):
+        assert (tmp_path / f'{file.stem}.html').stat().st_size > 5000
+    assert 'deformable_detr_two_stage_r50' in (tmp_path / 'index.html').read_text()
+    reference = ''.join(path.read_text() for path in (tmp_path / 'api').glob('*.html'))
+    own = {n: cls.__module__ for n, cls in MODELS.module_dict.items()}
+    for name, module in own.items():
+        if module.startswith('mmdetr_plugin.'):
+            assert f'id="{module}.{name}"' in reference, name
 
 
 def test_every_promise_has_its_test() -> None:

@@ -66,7 +66,7 @@ def pipelines(node: object) -> list[list]:
 
 
 def test_every_python_block_is_a_config() -> None:
-    assert len(CONFIGS) == len(blocks('finetune')) == 11
+    assert len(CONFIGS) == len(blocks('finetune')) == 13
 
 
 @pytest.mark.parametrize('block', CONFIGS, ids=lambda b: re.search(r'^\w+ = .*', b[9:], re.M)[0])

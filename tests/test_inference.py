@@ -209,9 +209,17 @@ def augmented(run_dir: Path) -> Config:
     return cfg
 
 
-def test_augmented_prediction_merges(run_dir: Path, picture: Path, augmented: Config) -> None:
+def test_augmented_prediction_merges(
+    run_dir: Path, picture: Path, augmented: Config, tmp_path: Path
+) -> None:
     model = mmdetr_plugin.load(augmented, run_dir / 'epoch_1.pth', tta=True)
     assert len(model(picture, score_thr=0.0)) == 7
+    augmented.dump(tmp_path / 'run.py')
+    words = [picture, tmp_path / 'run.py', run_dir / 'epoch_1.pth', '--out', tmp_path / 'out']
+    words += ['--device', 'cpu', '--score-thr', 0, '--tta']
+    assert PREDICT.main([str(word) for word in words]) == 0
+    document = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    assert len(document['annotations']) == 7
 
 
 def test_augmented_predictions_are_evaluated(
@@ -258,6 +266,7 @@ def test_folder_with_a_broken_file(
     for _ in range(2):
         predict(run_dir, folder, out, '--score-thr', 0.01, '--batch', 2, '--classes', 3, 7)
         captured = capsys.readouterr()
+        assert '3/3' in captured.err  # the progress bar
         assert captured.err.count('left out') == 1 and 'broken.jpg must be an image' in captured.err
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file())
     assert files == ['a.bmp.jpg', 'deep/b.png', 'predictions.json']

@@ -1,4 +1,4 @@
-"""Rates and weight decay of the blocks of a ViT, which fall from the last one to the first."""
+"""Rates and weight decay of the blocks of a backbone, which fall from the last one to the first."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from mmdetr_plugin.registry import MODELS
 BASE, ENCODER, COMPONENT, DECAY = 1e-4, 1.5e-4, 0.7, 1e-4
 
 
-def groups_of(name: str, **layer_decay: object) -> dict[str, dict]:
-    """The optimizer's options of every trained parameter of a config."""
+def groups_of(name: str, backbone: dict | None = None) -> dict[str, dict]:
+    """The optimizer's options of every trained parameter of a config, or one with another backbone."""
     cfg = tiny.load(name)
     model = MODELS.build(tiny.shrink(cfg.model))
-    cfg.optim_wrapper.paramwise_cfg.layer_decay.update(layer_decay)
+    if backbone is not None:
+        cfg.optim_wrapper.constructor = 'LayerDecayConstructor'
+        cfg.optim_wrapper.paramwise_cfg.layer_decay = dict(rate=0.5)
+        model.backbone = MODELS.build(backbone)
     with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     names = {id(p): name for name, p in model.named_parameters()}
@@ -75,12 +78,60 @@ def test_weight_decay_is_the_published_one(name: str, gamma: int, patches: int) 
     assert {key: groups[key]['weight_decay'] / DECAY for key in expected} == expected
 
 
+SWIN = dict(
+    type='mmdet.SwinTransformer',
+    embed_dims=8,
+    depths=(2, 1, 3),
+    num_heads=(1, 1, 1),
+    strides=(4, 2, 2),
+    out_indices=(1, 2),
+    window_size=2,
+)
+
+
+def test_blocks_of_swin_are_counted_through_its_stages() -> None:
+    groups = groups_of('dino_r50', SWIN)
+    last = 1e-4 * 0.1
+    expected = {
+        'norm2.weight': 0,
+        'stages.2.blocks.2.attn.w_msa.qkv.weight': 1,
+        'stages.2.blocks.0.ffn.layers.1.bias': 3,
+        'stages.1.downsample.reduction.weight': 3,
+        'stages.1.blocks.0.norm1.weight': 4,
+        'stages.0.blocks.0.attn.w_msa.relative_position_bias_table': 6,
+        'patch_embed.projection.weight': 7,
+    }
+    for name, above in expected.items():
+        group = groups[f'backbone.{name}']
+        assert group['lr'] == pytest.approx(last * 0.5**above), name
+        kept = 'qkv' in name or 'reduction' in name or 'projection' in name
+        assert (group['weight_decay'] > 0) == kept, name
+    assert groups['neck.convs.0.conv.weight']['lr'] == 1e-4
+
+
+def test_blocks_of_a_resnet_are_counted_through_its_stages() -> None:
+    groups = groups_of(
+        'detr_r50', dict(type='mmdet.ResNet', depth=18, frozen_stages=-1, norm_eval=False)
+    )
+    last = 1e-5
+    expected = {
+        'conv1.weight': 9,
+        'bn1.weight': 9,
+        'layer1.0.conv1.weight': 8,
+        'layer4.1.bn2.bias': 1,
+    }
+    for name, above in expected.items():
+        group = groups[f'backbone.{name}']
+        assert group['lr'] == pytest.approx(last * 0.5**above), name
+        assert (group['weight_decay'] > 0) == ('conv' in name), name
+
+
 def test_errors_name_the_remedy() -> None:
     wrapper = tiny.load('lw_detr_tiny').optim_wrapper
     model = nn.Module()
     model.backbone = nn.Linear(2, 2)
     with DefaultScope.overwrite_default_scope('mmdetr_plugin'):
-        with pytest.raises(ValueError, match=r'must be a WindowedViT .*, got Linear; leave out'):
+        with pytest.raises(ValueError, match=r'must be one of .*ResNet.*, got Linear; leave out'):
             build_optim_wrapper(model, wrapper)
         del wrapper.paramwise_cfg.layer_decay
         with pytest.raises(ValueError, match=r'must have layer_decay=dict\(rate=...\)'):

@@ -1,37 +1,31 @@
-"""`mim train` and `mim test` from outside the checkout, with the package installed as a wheel."""
+"""mim from outside the checkout, in the environment that the README's lines make for it."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from cli import ROOT, build_wheel, run, small_options, write_coco
+from cli import ROOT, copy_checkout, run, small_options, write_coco
+from test_readme import COMMANDS
 
-# openmim without the parts that the two commands do not use: the data set downloader pins old
-# versions of setuptools and rich.
-MIM = (
-    *('openmim', 'click', 'colorama', 'model-index', 'requests', 'pandas', 'tabulate'),
-    *('ordered-set', 'markdown', 'urllib3', 'certifi', 'idna', 'charset-normalizer'),
-)
+LINES = [line for line in COMMANDS if '.venv-mim' in line]
 
 
 @pytest.fixture(scope='module')
 def mim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mim in an environment of its own that sees the packages of this one."""
     folder = tmp_path_factory.mktemp('mim')
-    run([sys.executable, '-m', 'venv', 'env'], folder)
-    python = folder / 'env' / 'bin' / 'python'
-    site = subprocess.check_output(
-        [python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'], text=True
-    ).strip()
-    Path(site, 'tested.pth').write_text(sysconfig.get_path('purelib'), encoding='utf-8')
-    pip = [python, '-m', 'pip', 'install', '-q', '--no-deps']
-    run([*pip, '-c', ROOT / 'requirements' / 'constraints.txt', *MIM], folder)
-    run([*pip, build_wheel(folder)], folder)
-    return folder / 'env' / 'bin' / 'mim'
+    copy_checkout(folder)
+    (folder / '.venv').symlink_to(sys.prefix)
+    for line in LINES[:3]:
+        run(['bash', '-c', line], folder)
+    return folder / '.venv-mim' / 'bin' / 'mim'
+
+
+def test_the_readme_has_the_lines() -> None:
+    assert len(LINES) == 5
+    assert LINES[3].endswith('mim train mmdetr_plugin deformable_detr_r50.py')
+    assert LINES[4].endswith('mim test mmdetr_plugin deformable_detr_r50.py --checkpoint CKPT')
 
 
 @pytest.mark.slow
@@ -53,5 +47,12 @@ def test_mim_trains_and_tests(mim: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_mim_lists_the_configs(mim: Path, tmp_path: Path) -> None:
     text = run([mim, 'search', 'mmdetr_plugin', '--local'], tmp_path)
+    assert 'of the authors' in text
     for config in (ROOT / 'configs').glob('*.py'):
         assert f'config id: {config.stem}\n' in text
+
+
+@pytest.mark.slow
+def test_mim_downloads_no_weights(mim: Path, tmp_path: Path) -> None:
+    command = [mim, 'download', 'mmdetr_plugin', '--config', 'detr_r50', '--dest', '.']
+    assert 'weight' in run(command, tmp_path, code=1)

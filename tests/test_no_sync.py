@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from mmdetr_plugin.attention import semantic_aligned
 from mmdetr_plugin.heads import ClasswiseNMS
+from mmdetr_plugin.ops import regions
 from mmdetr_plugin.testing.counting import build_shapes
 
 
@@ -33,7 +33,7 @@ def _pooling(monkeypatch: pytest.MonkeyPatch) -> None:
     def pool(features: Tensor, rois: Tensor, size: tuple[int, int], *_: object) -> Tensor:
         return features.new_empty(len(rois), features.shape[1], *size)
 
-    monkeypatch.setattr(semantic_aligned, 'roi_align', pool)
+    monkeypatch.setattr(regions, 'roi_align', pool)
 
 
 @pytest.mark.usefixtures('_pooling')

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import json
 import re
 import shutil
 import sys
 import zipfile
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,74 @@ def test_every_config_has_a_name_of_its_own() -> None:
     files = [f for top in ('configs', 'tools', 'mmdetr_plugin') for f in (ROOT / top).rglob('*.py')]
     names = Counter(file.name for file in files if '.mim' not in file.parts)
     assert [config.name for config in CONFIGS if names[config.name] > 1] == []
+
+
+def test_published_figures_are_stated_once() -> None:
+    """The README, the index and the heads of the configs agree with scripts/model_table.py."""
+    table = load(ROOT / 'scripts' / 'model_table.py')
+    counts = json.loads((ROOT / 'docs' / 'counts.json').read_text())
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert table.table(counts) in readme, 'run: python scripts/model_table.py'
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text(encoding='utf-8'))
+    indexed = {
+        model['Name']: next(iter(model['Results'][0]['Metrics'].items()))
+        for model in index['Models']
+        if 'Results' in model
+    }
+    assert all(name.endswith(' of the authors') for name, _ in indexed.values())
+    published = {name: figure for name, (_, _, figure) in table.PAPER.items() if figure}
+    assert {name: str(value) for name, (_, value) in indexed.items()} == {
+        name: figure.removeprefix('PQ ') for name, figure in published.items()
+    }
+    for name, figure in published.items():
+        stated = re.search(r'(\d+\.\d) (AP|PQ)\b', head_of(ROOT / 'configs' / f'{name}.py'))
+        assert stated is None or stated[1] == figure.removeprefix('PQ '), name
+
+
+def head_of(config: Path) -> str:
+    lines = config.read_text(encoding='utf-8').splitlines()
+    return ' '.join(line.lstrip('# ') for line in takewhile(lambda x: x.startswith('#'), lines))
+
+
+def test_extras_are_listed_and_named_as_they_can_be_installed() -> None:
+    """There is no release yet: `pip install 'mmdetr_plugin[cpu]'` would find none."""
+    tree = ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8'))
+    (extras,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == 'EXTRAS_REQUIRE'
+    ]
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    rows = readme.split('| extra | brings |')[1].split('\n\n')[0]
+    assert re.findall(r'^\| `([\w-]+)` \|', rows, re.MULTILINE) == list(extras)
+    texts = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+    texts += [
+        f for top in ('mmdetr_plugin', 'tools', 'configs') for f in (ROOT / top).rglob('*.py')
+    ]
+    assert [file.name for file in texts if 'mmdetr_plugin[' in file.read_text('utf-8')] == []
+
+
+# ---- make setup ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('version', [(3, 10), (3, 11), (3, 12), (3, 13), (3, 14)])
+def test_setup_takes_the_versions_that_it_names(version: tuple[int, int], tmp_path: Path) -> None:
+    """An interpreter of another version is refused; one of these makes the environment."""
+    for name in ('scripts', 'requirements'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / 'setup.py').touch()
+    python = tmp_path / 'python-of-another-version'
+    python.write_text(
+        f'#!{sys.executable}\nimport sys\nsys.version_info = {(*version, 0)}\n'
+        'if sys.argv[1] == "-c":\n    exec(sys.argv[2])\nelse:\n    sys.exit(f"ran {sys.argv[1:]}")\n'
+    )
+    python.chmod(0o755)
+    text = run(['bash', 'scripts/setup.sh'], tmp_path, code=1, PYTHON=python)
+    if (3, 11) <= version <= (3, 13):
+        assert "ran ['-m', 'venv', '--clear', '.venv']" in text
+        assert f'apt-get install python3.{version[1]}-venv' in text
+    else:
+        assert 'Python 3.11, 3.12 or 3.13 is needed, looked for: ' in text
 
 
 # ---- wheel and editable install -----------------------------------------------------------------

@@ -88,6 +88,18 @@ def test_coordinates_are_kept_from_the_border_before_they_move(kind: type[Refere
     torch.testing.assert_close(place, inside, rtol=0, atol=2 * eps**2)  # numerator and denominator
 
 
+@pytest.mark.parametrize('kind', [LogitReference, UnitReference])
+def test_eps_matters_next_to_the_border_alone(kind: type[Reference]) -> None:
+    """mmdet's DAB-DETR has 1e-5, the authors' 1e-3 (docs/migrate.md)."""
+    places = torch.tensor(
+        [[[2e-3, 0.5, 0.998, 0.9], [9e-4, 0.5, 0.9995, 0.9]]], dtype=torch.float64
+    )
+    change = torch.full_like(places, 0.3)
+    ours, theirs = (make(kind, places).moved(change, eps).unit()[0] for eps in (1e-3, 1e-5))
+    torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=1e-12)
+    assert [abs(x - y) > 1e-5 for x, y in zip(ours[1], theirs[1])] == [True, False, True, False]
+
+
 @every_kind
 def test_points_and_detached_references_are_of_the_same_kind(kind: type[Reference]) -> None:
     values = make(kind, boxes()).values.requires_grad_()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import pickle
 import re
 import socket
 import sys
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,13 +161,17 @@ def test_a_checkpoint_is_evaluated(trained: Path, coco: Path) -> None:
     config = (work_dir / 'detr_r50.py').read_text()
     text = run_python(
         *(TOOLS / 'test.py', CONFIG, 'work_dirs/detr_r50/epoch_1.pth'),
-        *('--out', 'out.pkl', '--show-dir', 'drawn'),
+        *('--out', 'out.pkl', '--out', 'results/out.json', '--show-dir', 'drawn'),
         *('--cfg-options', *small_options(coco)),
         cwd=trained,
     )
     assert 'coco/bbox_mAP' in text
     predictions = pickle.loads((trained / 'out.pkl').read_bytes())
     assert len(predictions) == 2
+    results = json.loads((trained / 'results/out.bbox.json').read_text())
+    assert {result['image_id'] for result in results} == {1, 2}
+    scores = [sample['pred_instances']['scores'].tolist() for sample in predictions]
+    assert sorted(result['score'] for result in results) == pytest.approx(sorted(chain(*scores)))
     assert len(list((work_dir / 'test').glob('*/drawn/*.jpg'))) == 2
     assert (work_dir / 'detr_r50.py').read_text() == config
     assert 'out.pkl' in (work_dir / 'test' / 'detr_r50.py').read_text()

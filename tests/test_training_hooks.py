@@ -1,12 +1,14 @@
-"""What the log says before training: the effective batch, and what is trained."""
+"""What the log says: the effective batch, what is trained, and nothing of our own in its lines."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny
+import tiny_run
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -117,3 +119,30 @@ def test_table_tells_rates_apart(runner: SimpleNamespace, caplog: pytest.LogCapt
 def test_every_config_has_both_hooks() -> None:
     types = {hook['type'] for hook in tiny.load('detr_r50').custom_hooks}
     assert {'mmdetr_plugin.EffectiveBatchHook', 'mmdetr_plugin.ParameterTableHook'} <= types
+
+
+def test_lines_of_the_validation_have_metrics_only(tmp_path: Path) -> None:
+    """MMEngine writes every entry of the message hub that begins with `val` into them."""
+    cfg = tiny_run.config(tiny_run.make_data(tmp_path / 'data'), tmp_path / 'work', epochs=1)
+    runner = tiny_run.train(cfg, 'lines of the validation')
+    _, line = runner.log_processor.get_log_after_epoch(runner, 1, 'val', with_non_scalar=True)
+    assert 'mean_score' in line and 'validated' not in line
+    hub = runner.message_hub
+    assert not [key for key in hub.runtime_info if key.startswith(('train', 'val', 'test'))]
+    assert hub.get_info('last_validated') == 1
+
+
+def test_checkpoints_with_the_former_key_are_resumed(tmp_path: Path) -> None:
+    import torch
+
+    data, work = tiny_run.make_data(tmp_path / 'data'), tmp_path / 'work'
+    tiny_run.train(tiny_run.config(data, work, epochs=1), 'former key, 1')
+    checkpoint = torch.load(work / 'epoch_1.pth', weights_only=False)
+    info = checkpoint['message_hub']['runtime_info']
+    info['validated'] = info.pop('last_validated')
+    torch.save(checkpoint, work / 'epoch_1.pth')
+    cfg = tiny_run.config(data, work, epochs=2)
+    cfg.update(resume=True, load_from=str(work / 'epoch_1.pth'))
+    runner = tiny_run.train(cfg, 'former key, 2')
+    assert 'validated' not in runner.message_hub.runtime_info
+    assert runner.message_hub.get_info('last_validated') == 2

@@ -71,6 +71,7 @@ ROWS = (
     'rtdetrv2_r18',
     'd_fine_s',
     'deim_d_fine_s',
+    'deimv2_s',
     'lw_detr_tiny',
     'rf_detr_small',
     'up_detr_r50',

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config, ConfigDict
 
 import mmdetr_plugin.engine.command_line as command_line
 from mmdetr_plugin.datasets.completion import complete
 from mmdetr_plugin.datasets.presence import annotated_datasets
+from mmdetr_plugin.evaluation.coco import CheckedCocoMetric
+from mmdetr_plugin.registry import METRICS
 
 
 def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Namespace) -> None:
@@ -33,14 +36,31 @@ def draw_results(parser: argparse.ArgumentParser, cfg: Config, args: argparse.Na
         hook.test_out_dir = args.show_dir
 
 
-def dump_results(parser: argparse.ArgumentParser, cfg: Config, out: str) -> None:
-    """Set up a second evaluator that writes the predictions as a pickle."""
-    if Path(out).suffix not in ('.pkl', '.pickle'):
-        parser.error(f'--out must end in .pkl or .pickle, got {out}')
+def dump_results(parser: argparse.ArgumentParser, cfg: Config, outs: Sequence[str]) -> None:
+    """Set up further evaluators that write the predictions, as a pickle or as COCO's JSON."""
     evaluators = cfg.test_evaluator
     if not isinstance(evaluators, (list, tuple)):
         evaluators = [evaluators]
-    cfg.test_evaluator = [*evaluators, {'type': 'mmdet.DumpDetResults', 'out_file_path': out}]
+    writers = []
+    for out in outs:
+        path = Path(out)
+        if path.suffix in ('.pkl', '.pickle'):
+            writers.append({'type': 'mmdet.DumpDetResults', 'out_file_path': out})
+        elif path.suffix == '.json':
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = {'format_only': True, 'outfile_prefix': str(path.with_suffix(''))}
+            writers.append({**coco_evaluator(evaluators), **prefix})
+        else:
+            parser.error(f'--out must end in .pkl, .pickle or .json, got {out}')
+    cfg.test_evaluator = [*evaluators, *writers]
+
+
+def coco_evaluator(evaluators: Sequence[Mapping]) -> dict:
+    """The evaluator of a config that knows COCO's numbers of the classes; if there is none, one."""
+    for evaluator in evaluators:
+        if issubclass(METRICS.get(evaluator['type']), CocoMetric):
+            return dict(evaluator)
+    return {'type': f'mmdetr_plugin.{CheckedCocoMetric.__name__}', 'ann_file': None}
 
 
 def augment_tests(parser: argparse.ArgumentParser, cfg: Config) -> None:
@@ -59,7 +79,14 @@ def augment_tests(parser: argparse.ArgumentParser, cfg: Config) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.make_parser('Evaluate a checkpoint')
     parser.add_argument('checkpoint', help='path or address of the checkpoint')
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
+    parser.add_argument(
+        '--out',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='write the predictions: FILE.pkl, or with FILE.json COCO results to FILE.bbox.json (and '
+        'FILE.segm.json); may be given twice',
+    )
     parser.add_argument('--show', action='store_true', help='show pictures with the boxes')
     parser.add_argument('--show-dir', help='write pictures with the boxes, below the work dir')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation of the config')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ops.exporting import exporting
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import JoinedProjections, join_heads, mask_scores, split_heads
@@ -24,7 +25,8 @@ def weigh_rows_and_columns(row: Tensor, column: Tensor, value: Tensor) -> Tensor
     Returns:
         (B, heads, N, D).
     """
-    if value.shape[2] > value.shape[3]:
+    # An exported graph has one order for all sizes.
+    if not exporting() and value.shape[2] > value.shape[3]:
         row, column, value = column, row, value.transpose(2, 3)
     height, width = value.shape[2], value.shape[4]
     lines = row @ value.transpose(2, 3).flatten(3)  # (B, heads, N, H * D)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmcv.ops import roi_align
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import scale_coordinates, sine_point_code
 from ..ops.gaussian import log_gaussian
 from ..ops.mlp import MLP
+from ..ops.regions import align_regions
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, attend, check_heads, clamp_to_dtype, mask_scores, split_heads
@@ -162,11 +162,10 @@ class SemanticAlignedAttention(AttentionOp):
         corners = cxcywh_to_xyxy(boxes.detach()).nan_to_num()  # on which the op would abort
         corners = scale_coordinates(corners, width, height, width, height)
         corners = corners * memory.valid_ratios[:, 0].repeat(1, 2)[:, None]
-        image = torch.arange(len(boxes), dtype=dtype, device=boxes.device)
+        image = torch.arange(boxes.shape[0], dtype=dtype, device=boxes.device)
         image = image.repeat_interleave(boxes.shape[1])
         rois = torch.cat((image[:, None], corners.flatten(0, 1)), 1).to(dtype)
-        size = (self.region_size, self.region_size)
-        return roi_align(feature_map, rois, size, 1.0, 0, 'avg', True)
+        return align_regions(feature_map, rois, self.region_size)
 
     def queries(self, content: Tensor, features: Tensor, places: Tensor) -> Tensor:
         """Content and position of the queries, gated and added: (B, heads, N, C).

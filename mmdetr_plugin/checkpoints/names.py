@@ -49,6 +49,12 @@ def official_names(model: DETR, layout: str) -> dict[str, tuple[str, ...]]:
     return {n: tuple(piece for pieces in each for piece in pieces) for n, each in table.items()}
 
 
+def part_names(part: nn.Module, layout: str) -> dict[str, str]:
+    """Names in the ``state_dict`` of one part -> those that they have within it in ``layout``."""
+    table = get_layout(layout)
+    return {name: _names(part, name, table)[0][0] for name in part.state_dict()}
+
+
 def _names(module: nn.Module, name: str, layout: Layout) -> tuple[Pieces, ...]:
     """Names of parameter ``name`` of ``module``, relative to the module or absolute."""
     table = layout.names_of(module)

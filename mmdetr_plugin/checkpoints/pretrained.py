@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.error import URLError
 
 from torch import nn
@@ -22,3 +23,11 @@ def missing_weights_explained(backbone: nn.Module) -> Iterator[None]:
             'model.backbone.init_cfg.checkpoint=FILE, or model.backbone.init_cfg=None to start '
             'from random weights'
         ) from error
+
+
+def fetch_nothing_(backbone: MutableMapping[str, Any]) -> None:
+    """Let no part of the config of a backbone read weights when it is initialised."""
+    backbone['init_cfg'] = None
+    for part in backbone.values():
+        if isinstance(part, MutableMapping) and part.get('init_cfg'):
+            fetch_nothing_(part)

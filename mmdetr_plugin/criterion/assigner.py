@@ -52,8 +52,9 @@ class HungarianAssigner(Assigner, BaseAssigner):
     Queries with NaN or infinite costs are matched with no object, and a warning is logged.
 
     Args:
-        match_costs: a list as in mmdet. FocalLossCost, ClassificationCost, BBoxL1Cost and IoUCost are
-            computed for the whole step at once; any other type, including a user's own, image by image.
+        match_costs: a list as in mmdet. FocalLossCost, ClassificationCost, BBoxL1Cost, IoUCost and our
+            :class:`~mmdetr_plugin.criterion.costs.QualityCost` are computed for the whole step at
+            once; any other type, including a user's own, image by image.
         max_nonfinite_steps: if more steps in a row have such costs, FloatingPointError is raised.
     """
 

@@ -137,6 +137,27 @@ class OverlapCost(MatchCost):
         return -self.overlap(inputs.pred_xyxy, inputs.gt_xyxy) * self.weight
 
 
+class QualityCost(MatchCost):
+    """Minus the score in the object's class times a power of the IoU (DEIMv2, once it has learnt to
+    find objects).
+
+    Args:
+        alpha: the power.
+    """
+
+    term = 'quality'
+    reads = 'bboxes'
+
+    def __init__(self, alpha: float = 4.0, weight: float = 1.0) -> None:
+        self.alpha, self.weight = alpha, weight
+
+    def __call__(self, inputs: CostInputs) -> Tensor:
+        score = _at_labels(inputs.logits, inputs.labels).sigmoid()
+        overlap = pairwise_iou(inputs.pred_xyxy, inputs.gt_xyxy)
+        cost = -score * overlap.pow(self.alpha) * self.weight
+        return cost + _nan_if_nonfinite(inputs.logits)
+
+
 class PerImageCost(MatchCost):
     """Any other cost with mmdet's interface, called for one (layer, image) at a time, which is slower.
 
@@ -173,6 +194,7 @@ _BATCHED: dict[str, type[MatchCost]] = {
     'ClassificationCost': SoftmaxCost,
     'BBoxL1Cost': L1Cost,
     'IoUCost': OverlapCost,
+    'QualityCost': QualityCost,
 }
 
 

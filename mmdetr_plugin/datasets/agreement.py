@@ -49,7 +49,11 @@ def classes_of(dataset: Mapping) -> Sequence[str] | None:
     stated = (dataset.get('metainfo') or {}).get('classes')
     if isinstance(stated, str) and not Path(stated).is_file():
         return stated
-    return DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo['classes']
+    known = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo['classes']
+    path = annotation_path(dataset)
+    if known is None and path is not None and path.is_file():
+        return read_category_names(path, annotated=False)
+    return known
 
 
 def annotation_path(dataset: Mapping) -> Path | None:

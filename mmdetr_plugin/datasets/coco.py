@@ -9,7 +9,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
 from ..registry import DATASETS
-from .annotations import read_coco
+from .annotations import read_category_names, read_coco
 from .image_loading import checked_step
 
 
@@ -36,7 +36,13 @@ class CheckedCocoDataset(CocoDataset):
     :class:`.image_loading.LoadImage`, where the pipeline states mmcv's ``LoadImageFromFile``.
     `tools/train.py` and `tools/test.py` take this class where a config states `CocoDataset`.
 
+    Args:
+        args, kwargs: of `CocoDataset`. With ``metainfo=dict(classes=None)`` the classes are those of
+            the annotation file.
+        pipeline: of `CocoDataset`.
+
     Raises:
+        FileNotFoundError: there is no such annotation file.
         ValueError: the file is not COCO, two annotations have one id, or no image is left after
             filtering.
     """
@@ -47,6 +53,15 @@ class CheckedCocoDataset(CocoDataset):
         super().__init__(*args, pipeline=[checked_step(step) for step in pipeline or []], **kwargs)
 
     def full_init(self) -> None:
+        local = self.ann_file and '://' not in self.ann_file
+        if local and not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f'the annotations must be at {Path(self.ann_file).absolute()}, but there is no such '
+                'file; name the folder in each data set (train_dataloader.dataset.data_root=FOLDER/), '
+                'or take the config that training left in its work dir'
+            )
+        if local and self._metainfo.get('classes') is None:
+            self._metainfo['classes'] = read_category_names(self.ann_file, annotated=False)
         try:
             super().full_init()
         except AssertionError as error:

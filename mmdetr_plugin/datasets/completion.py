@@ -15,7 +15,8 @@ from ..registry import DATASETS, METRICS
 from .agreement import annotation_path, classes_of, names_as_text
 from .annotations import read_category_names
 from .coco import CheckedCocoDataset
-from .image_loading import stated_step
+from .image_loading import checked_step, stated_step
+from .image_size import set_image_size
 from .presence import annotated_datasets, check_presence, leaves_folder
 
 Classes = tuple[str, ...]
@@ -29,9 +30,13 @@ def complete(cfg: Config) -> None:
       split, gets the classes of the training annotations unless it states its own.
     * ``ann_file`` of an evaluator: the annotation file of the data set that it evaluates.
 
+    ``image_size`` of the config becomes the size of its pipelines
+    (:func:`.image_size.set_image_size`).
+
     In addition, mmdet's `CocoDataset` and `CocoMetric` are replaced by the checked ones of this package
     (:class:`.coco.CheckedCocoDataset`). That data set checks its images, whichever loading the pipeline
-    states; it gets mmcv's, which mmdet's tools look for.
+    states; it gets mmcv's, which mmdet's tools look for. Pipelines that a hook switches to get the
+    checked loading.
 
     Raises:
         FileNotFoundError: ``num_classes`` is None and the training annotation file is missing.
@@ -46,6 +51,10 @@ def complete(cfg: Config) -> None:
                 dataset['type'] = f'mmdetr_plugin.{CheckedCocoDataset.__name__}'
             if DATASETS.get(dataset['type']) is CheckedCocoDataset and dataset.get('pipeline'):
                 dataset['pipeline'] = [stated_step(step) for step in dataset['pipeline']]
+    for hook in cfg.get('custom_hooks') or ():
+        if hook.get('switch_pipeline'):
+            hook['switch_pipeline'] = [checked_step(step) for step in hook['switch_pipeline']]
+    set_image_size(cfg)
     model = cfg.get('model') or {}
     if 'num_classes' in model and model['num_classes'] is None:
         model['num_classes'] = len(_complete_classes(cfg))
@@ -111,6 +120,13 @@ def _name_weights(cfg: Config, node: object) -> None:
 
 def _no_classes(cfg: Config, key: str) -> Exception:
     """The error for a data set whose classes are not known."""
+    cls = DATASETS.get(next(d['type'] for k, d in annotated_datasets(cfg, 'train') if k == key))
+    if not reads_coco(cls):
+        return ValueError(
+            f'model.num_classes=None is counted in a COCO file, but {key} is a {cls.__name__}, which '
+            'has another format and states no classes; state the number: model.num_classes=601 for '
+            'Open Images V6, 500 for its challenge of 2019'
+        )
     advice = (
         'model.num_classes=None is counted there; state the number if the training data is missing, '
         'or use the config that training left in its work dir'
@@ -133,9 +149,13 @@ def dataset_classes(key: str, dataset: Mapping, annotated: bool) -> Classes | No
             raise names_as_text(key, stated)
         stated = list_from_file(stated)
     path = annotation_path(dataset)
-    if stated is None and path is not None and path.is_file():
+    if stated is None and reads_coco(cls) and path is not None and path.is_file():
         return read_category_names(path, annotated)
     return tuple(stated) if stated else None
+
+
+def reads_coco(cls: type | None) -> bool:
+    return isinstance(cls, type) and issubclass(cls, CocoDataset)
 
 
 def _shown(classes: Classes) -> str:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ..registry import MODELS, TRANSFORMS
 
 OBJECTS = ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags')
+MIXED = 'mixed'
+"""The entry of a sample's metainfo that says that its picture is a mixture."""
 
 
 @TRANSFORMS.register_module()
@@ -107,4 +109,5 @@ class BatchMixup(nn.Module):
         objects = [sample.gt_instances for sample in data_samples]
         for sample, own, other in zip(data_samples, objects, [objects[-1], *objects[:-1]]):
             sample.gt_instances = InstanceData.cat([own, other])
+            sample.set_metainfo({MIXED: True})
         return torch.lerp(inputs.roll(1, 0), inputs, share), data_samples

@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from ..arguments import SlotError
 from ..checkpoints.files import read_checkpoint
+from ..checkpoints.pretrained import fetch_nothing_
 from ..checkpoints.resume import check_resumable, latest_checkpoint
 from ..datasets.agreement import check_agreement
 from ..datasets.annotations import files_kept
@@ -163,7 +164,7 @@ def _skip_overwritten(cfg: Config) -> None:
     kind = model.get('type')
     ours = isinstance(kind, str) and kind.split('.')[-1] == 'DETR' and 'criterion' in model
     if ours and cfg.get('load_from') and not cfg.get('resume') and model.get('backbone'):
-        model['backbone']['init_cfg'] = None
+        fetch_nothing_(model['backbone'])
 
 
 def _connect_cpu_processes(cfg: Config) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
-from torch.nn import GroupNorm, LayerNorm
+from torch.nn import GroupNorm, LayerNorm, RMSNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-NORMS = (_BatchNorm, GroupNorm, LayerNorm)
+NORMS = (_BatchNorm, GroupNorm, LayerNorm, RMSNorm)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

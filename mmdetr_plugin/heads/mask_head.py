@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads, mask_scores
+from ..ops.exporting import exporting
 from ..ops.precision import same_autocast
 from ..registry import MODELS
 from ..structures import Masks, Memory, Prediction
@@ -40,7 +41,7 @@ class AttentionMasks(Masks):
         return self.head(self, index)
 
     def dense(self) -> Tensor:
-        index = torch.arange(len(self.attention), device=self.attention.device)
+        index = torch.arange(self.attention.shape[0], device=self.attention.device)
         return self.select(index).unflatten(0, (-1, self.num_queries))
 
 
@@ -136,7 +137,8 @@ class AttentionMaskHead(MaskHead):
         return weights.view_as(scores).unflatten(-1, memory.shapes[0])
 
     def _select(self, inputs: AttentionMasks, index: Tensor) -> Tensor:
-        parts = index.split(self.chunk)
+        # How many parts there are must not depend on the batch in an exported graph.
+        parts = (index,) if exporting() else index.split(self.chunk)
         if torch.is_grad_enabled() and len(parts) > 1:
             masks = [checkpoint(self._masks, inputs, i, use_reentrant=False) for i in parts]
         else:

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from ..ops.boxes import cxcywh_to_xyxy
+from ..ops.nms import apart, distinct
 from ..registry import MODELS
 
 
@@ -59,6 +60,28 @@ class PostProcess(nn.Module):
             _, kept = batched_nms(boxes.float(), scores.float(), labels, dict(self.nms))
             instances = instances[kept]
         return instances
+
+    def kept(self, scores: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
+        """(B, M) bool: what :meth:`select` leaves of the detections of all images, without a shape that
+        depends on them, for exported graphs.
+
+        Args:
+            scores, labels: (B, M).
+            boxes: (B, M, 4), xyxy.
+
+        Raises:
+            ValueError: the suppression is not the plain one.
+        """
+        kept = scores >= self.least_score
+        if self.nms is None:
+            return kept
+        plain = {'type': 'nms', 'iou_threshold': self.nms['iou_threshold']}
+        if {'type': 'nms', **self.nms} != plain:
+            raise ValueError(
+                f'an exported graph needs a postprocess.nms of the form {plain}, got {self.nms}; '
+                'change it, or leave it out'
+            )
+        return distinct(apart(boxes, labels), scores, plain['iou_threshold'], kept)
 
     def forward(self, logits: Tensor, boxes: Tensor) -> Detections:
         """Detections of logits (B, N, K) and boxes (B, N, 4).
@@ -145,6 +168,16 @@ def check_number_of_detections(number: object, optional: bool = False) -> None:
         )
 
 
+def detected_corners(boxes: Tensor, found: Detections) -> Tensor:
+    """(B, M, 4): the boxes xyxy of detections, of boxes (B, N, 4) or (B, N, K, 4) of the queries, in
+    the same frame."""
+    index = found.queries
+    if boxes.dim() == 4:
+        index = index * boxes.shape[2] + found.labels
+        boxes = boxes.flatten(1, 2)
+    return cxcywh_to_xyxy(boxes.float().gather(1, index[..., None].expand(-1, -1, 4)))
+
+
 def to_instances(
     boxes: Tensor, found: Detections, samples: SampleList, rescale: bool
 ) -> list[InstanceData]:
@@ -153,11 +186,7 @@ def to_instances(
     Args:
         rescale: in pixels of the original images, else of the network's input.
     """
-    index = found.queries
-    if boxes.dim() == 4:
-        index = index * boxes.shape[2] + found.labels
-        boxes = boxes.flatten(1, 2)
-    boxes_xyxy = cxcywh_to_xyxy(boxes.float().gather(1, index[..., None].expand(-1, -1, 4)))
+    boxes_xyxy = detected_corners(boxes, found)
     instances = []
     for i, sample in enumerate(samples):
         height, width = sample.ori_shape[:2] if rescale else sample.img_shape[:2]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from mmcv.ops import batched_nms
 from torch import Tensor
 
-from ..ops.boxes import cxcywh_to_xyxy
+from ..ops.exporting import exporting
+from ..ops.nms import apart, distinct
 from ..registry import MODELS
-from .postprocess import Detections, PostProcess
+from .postprocess import Detections, PostProcess, detected_corners
 
 
 @MODELS.register_module()
@@ -32,7 +31,7 @@ class ClasswiseNMS(PostProcess):
         root: bool = False,
     ) -> None:
         super().__init__()
-        self.suppression = {'type': 'nms', 'iou_threshold': iou_threshold}
+        self.iou_threshold = iou_threshold
         self.max_per_img, self.max_candidates = max_per_img, max_candidates
         self.softmax, self.root = softmax, root
 
@@ -42,17 +41,13 @@ class ClasswiseNMS(PostProcess):
         # A query that is left out has no finite logit.
         scores = logits.softmax(-1)[..., :-1].nan_to_num(0) if self.softmax else logits.sigmoid()
         width = scores.shape[-1]
-        number = min(self.max_candidates, scores[0].numel())
+        number = min(self.max_candidates, scores.shape[1] * width)
         scores, index = scores.flatten(1).topk(number)
         queries, labels = index.div(width, rounding_mode='floor'), index % width
-        found = []
-        for i, score in enumerate(scores):
-            corners = cxcywh_to_xyxy(boxes[i].float())
-            chosen = corners[queries[i]] if boxes.dim() == 3 else corners[queries[i], labels[i]]
-            _, kept = batched_nms(chosen, score, labels[i], self.suppression)
-            kept = kept[score[kept] > 0][: self.max_per_img]
-            found.append((score[kept], labels[i, kept], queries[i, kept]))
-        counts = tuple(len(score) for score, _, _ in found)
-        padded = [torch.nn.utils.rnn.pad_sequence(list(x), batch_first=True) for x in zip(*found)]
-        padded[0] = padded[0].sqrt() if self.root else padded[0]
-        return Detections(padded[0], padded[1], padded[2], counts)
+        corners = detected_corners(boxes, Detections(scores, labels, queries))
+        kept = distinct(apart(corners, labels), scores, self.iou_threshold, scores > 0)
+        # Those that stay come first, in the order of their scores.
+        scores, order = scores.masked_fill(~kept, 0.0).topk(min(self.max_per_img, number))
+        labels, queries = labels.gather(1, order), queries.gather(1, order)
+        counts = None if exporting() else tuple((scores > 0).sum(1).tolist())
+        return Detections(scores.sqrt() if self.root else scores, labels, queries, counts)

@@ -20,7 +20,9 @@ from ..checkpoints import unwrap
 from ..checkpoints.addresses import register_safe_loader
 from ..checkpoints.class_names import coco_names, names_beside, stated_names
 from ..checkpoints.loading import weights_for
+from ..checkpoints.pretrained import fetch_nothing_
 from ..datasets.completion import dataset_classes
+from ..datasets.image_size import set_image_size
 from ..datasets.presence import annotated_datasets
 from ..detector import DETR
 from ..engine.project import config_path
@@ -56,6 +58,7 @@ def load(
     """
     cfg = read_config(config)
     cfg.merge_from_dict(dict(options or {}))
+    set_image_size(cfg)
     register_safe_loader()
     weights = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
     stated = stated_names(weights) or names_beside(str(checkpoint))
@@ -96,7 +99,7 @@ def build_model(cfg: Config, num_classes: int) -> BaseModel:
     if 'num_classes' in model and model.num_classes is None:
         model.num_classes = num_classes
     if 'backbone' in model:
-        model.backbone.init_cfg = None
+        fetch_nothing_(model.backbone)
     if model.get('teacher'):
         model.teacher = None
     return MODELS.build(model)

@@ -96,8 +96,8 @@ class EncoderNeck(BaseModule):
         levels = levels[self.start_level :]
         maps = self.projection(levels[len(self.lateral) :])
         canvas = map_size(maps[0])
-        sizes = [canvas] * len(maps[0])  # nothing is known to be padding
-        outs = self.encoder(embed_maps(maps, self.position, sizes, canvas)).maps()
+        # Nothing is known to be padding.
+        outs = self.encoder(embed_maps(maps, self.position, None, canvas)).maps()
         for level, lateral, smooth in reversed(list(zip(levels, self.lateral, self.smooth))):
             fine = lateral(level)
             outs.insert(0, smooth(fine + F.interpolate(outs[0], size=fine.shape[-2:])))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .deformable_cuda import has_deformops, has_mmcv, sample_deformops, sample_mmcv
 from .deformable_levels import Shapes, level_tables, match_precision
+from .exporting import exporting
 from .precision import no_autocast
 
 __all__ = ['BACKENDS', 'Shapes', 'check_backend', 'choose_backend', 'deformable_attention']
@@ -61,9 +62,7 @@ def deformable_attention(
 
 def choose_backend(value: Tensor) -> str:
     """The key in :data:`BACKENDS` of the fastest backend that can process ``value``."""
-    # An exported graph must not contain our operators or those of an optional library.
-    exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
-    if torch.jit.is_tracing() or exporting():
+    if exporting():  # no operator of ours or of an optional library
         return 'grid'
     if value.is_cuda and value.dtype != torch.float64:
         order = ('deformops', 'mmcv') if value.dtype in FROM_DEFORMOPS else ('mmcv', 'deformops')

@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .exporting import exporting
+
 Shapes = tuple[tuple[int, int], ...]
 
 
@@ -25,7 +27,11 @@ def level_tables(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _tables(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor]:
-    sizes = torch.tensor(shapes, dtype=torch.long)
+    if exporting():  # a tensor made of symbols would be one of numbers
+        sides = [torch.full((1,), side, dtype=torch.long) for shape in shapes for side in shape]
+        sizes = torch.cat(sides).unflatten(0, (-1, 2))
+    else:
+        sizes = torch.tensor(shapes, dtype=torch.long)
     starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
     return sizes.to(device), starts.to(device)
 

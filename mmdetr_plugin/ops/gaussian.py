@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def log_gaussian(centres: Tensor, steepness: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logarithm of an unnormalised Gaussian, -|steepness * (cell - centre)|^2 / 8, at every cell.
+    """Logarithm of an unnormalised Gaussian at every cell: ``-|steepness * (cell - centre)|^2 / 8``.
 
     Args:
         centres: (..., 2) as (x, y), in cells; 0 is the middle of the first cell.

@@ -26,6 +26,13 @@ def distinct(
     return _operator(boxes_xyxy, scores, candidates, iou_threshold)
 
 
+def apart(boxes_xyxy: Tensor, groups: Tensor) -> Tensor:
+    """Boxes (B, N, 4) moved so that those of different groups (B, N), whole numbers >= 0, do not
+    overlap, as in mmcv's ``batched_nms``."""
+    step = boxes_xyxy.amax((1, 2), keepdim=True) + 1
+    return boxes_xyxy + groups[..., None].to(boxes_xyxy.dtype) * step
+
+
 def _distinct(boxes: Tensor, scores: Tensor, candidates: Tensor, iou_threshold: float) -> Tensor:
     kept = torch.zeros_like(candidates)
     for image, chosen in enumerate(candidates):

@@ -203,6 +203,8 @@ class MLPPosition(nn.Module):
         depth: number of linear layers.
         activation: ``ReLU``, or ``SiLU`` (DEIM).
         limit: positions are clamped to at most this distance from 0 (D-FINE); None = no clamp.
+        shared: all layers have the position of the first reference (DEIMv2); else each has that of the
+            reference that enters it.
     """
 
     def __init__(
@@ -212,11 +214,14 @@ class MLPPosition(nn.Module):
         depth: int = 2,
         activation: str = 'ReLU',
         limit: float | None = None,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.mlp = MLP(4, hidden_dims or 2 * embed_dims, embed_dims, depth, activation)
-        self.limit = limit
+        self.limit, self.shared = limit, shared
 
     def forward(self, state: State, memory: Memory, layer: int) -> State:
+        if self.shared and layer:
+            return state
         pos = self.mlp(reference_places(state, 4))
         return replace(state, pos=pos if self.limit is None else pos.clamp(-self.limit, self.limit))

@@ -48,4 +48,4 @@ class QuerySource(nn.Module):
 
 def expand(x: Tensor, memory: Memory) -> Tensor:
     """(N, C), the same for every image -> (B, N, C)."""
-    return x.expand(len(memory.tokens), -1, -1)
+    return x.expand(memory.tokens.shape[0], -1, -1)

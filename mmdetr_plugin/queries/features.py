@@ -127,7 +127,7 @@ class FeaturesOfInterest(QuerySource):
             index = index[:, self.subset(index.shape[1], index.device)]
 
         def pick(values: Tensor) -> Tensor:
-            values = values.expand(len(index), *values.shape[1:])
+            values = values.expand(index.shape[0], *values.shape[1:])
             return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
         cells, levels = self.cells(memory)
@@ -158,7 +158,7 @@ class FeaturesOfInterest(QuerySource):
         device = memory.tokens.device
         points = self.local.prior_generator.grid_priors(memory.shapes, device=device)
         sizes = [torch.full_like(p, stride) for p, stride in zip(points, self.strides)]
-        levels = [torch.full((len(p),), i, device=device) for i, p in enumerate(points)]
+        levels = [torch.full((p.shape[0],), i, device=device) for i, p in enumerate(points)]
         pixels = torch.cat((torch.cat(points), torch.cat(sizes)), -1)
         return pixels / memory.image_wh.repeat(1, 2)[:, None], torch.cat(levels)
 

@@ -107,7 +107,7 @@ class PatchQueries(QuerySource):
 
     def forward(self, memory: Memory, head: Head, targets: Targets | None = None) -> Made:
         patches = self.patches(memory)
-        batch, device = len(memory.tokens), memory.tokens.device
+        batch, device = memory.tokens.shape[0], memory.tokens.device
         draws = None if targets is None else self.draw(batch, device)
         order = self._identity(device) if draws is None else draws.order
         pos = expand(self.embedding(order), memory)

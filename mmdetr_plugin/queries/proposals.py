@@ -52,6 +52,8 @@ class EncoderProposals(QuerySource):
         relative: anchors are boxes that the head moves in units of their own size (LW-DETR, section
             3.3). Tokens without a usable anchor then have a box of size 0, and are selected last.
         learned_shift: move the reference of each query by a learned amount, by its rank (LW-DETR).
+        projected: whether the proposal heads read a projection of the tokens, with a norm after it;
+            False: the tokens themselves (DEIMv2).
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class EncoderProposals(QuerySource):
         iou_threshold: float | None = None,
         relative: bool = False,
         learned_shift: bool = False,
+        projected: bool = True,
     ) -> None:
         super().__init__()
         for name, value, known in (('score', score, SCORES), ('content', content, CONTENTS)):
@@ -89,9 +92,12 @@ class EncoderProposals(QuerySource):
         self.shift = nn.Embedding(num_queries, 4) if learned_shift else None
         if self.shift is not None:
             nn.init.zeros_(self.shift.weight)
-        self.output = nn.Linear(embed_dims, embed_dims)
-        self.output_norm = nn.LayerNorm(embed_dims)
-        nn.init.xavier_uniform_(self.output.weight)
+        self.output: nn.Module = nn.Identity()
+        self.output_norm: nn.Module = nn.Identity()
+        if projected:
+            linear = self.output = nn.Linear(embed_dims, embed_dims)
+            self.output_norm = nn.LayerNorm(embed_dims)
+            nn.init.xavier_uniform_(linear.weight)
         self.content: nn.Embedding | nn.Linear | None = None
         if content == 'learned':
             self.content = nn.Embedding(num_queries, embed_dims)
@@ -114,8 +120,11 @@ class EncoderProposals(QuerySource):
     ) -> Made:
         """The best ``number`` tokens as the head's proposal branches number ``group`` see them."""
         anchors, valid = self.anchors(memory)
-        tokens = self.output_norm(self.output(memory.tokens * valid))
-        logits = head.propose_classes(tokens, group)
+        usable = memory.tokens * valid
+        # What ranks the tokens needs a gradient only if the losses read all of them.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.selected_only):
+            tokens = self.output_norm(self.output(usable))
+            logits = head.propose_classes(tokens, group)
         kept = None
         if iou_threshold is not None:
             with torch.no_grad():
@@ -137,9 +146,10 @@ class EncoderProposals(QuerySource):
 
         def propose() -> Proposals:
             if self.selected_only:
-                chosen = pick(tokens)
+                chosen = self.output_norm(self.output(pick(usable)))
+                classes = only_kept(head.propose_classes(chosen, group))
                 boxes = boxes_of(chosen, anchors.map(pick))
-                prediction = Prediction(only_kept(pick(logits)), boxes.unit(), chosen)
+                prediction = Prediction(classes, boxes.unit(), chosen)
             else:
                 boxes = head.propose_boxes(tokens, anchors, group)
                 prediction = Prediction(logits, boxes.unit(), tokens)

@@ -31,7 +31,7 @@ class LearnedReference(nn.Module):
 
     def forward(self, pos: Tensor) -> Tensor:
         """(B, N, C), of which only the shape matters -> (B, N, 2)."""
-        return self.points[: pos.shape[1]].expand(len(pos), -1, -1)
+        return self.points[: pos.shape[1]].expand(pos.shape[0], -1, -1)
 
     def rows(self) -> dict[str, Rows]:
         return {'points': Rows(QUERIES)}

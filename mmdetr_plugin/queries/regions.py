@@ -16,7 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 from ..heads.base import Head
 from ..ops.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from ..ops.coordinates import sine_code
+from ..ops.exporting import exporting
 from ..ops.precision import full_precision, no_autocast
+from ..ops.regions import align_regions
 from ..registry import MODELS
 from ..structures import Branch, Memory, Proposals, RelativeReference, State, Targets
 from .base import Made, QuerySource
@@ -24,6 +26,8 @@ from .rpn import SeparateRPNHead, summed
 
 SIDE = 7
 """Cells of a region along each side."""
+STRIDES = (4, 8, 16, 32)
+"""Of the maps that regions are cut from."""
 
 
 @MODELS.register_module()
@@ -67,7 +71,7 @@ class RegionProposals(QuerySource):
         self.cut = SingleRoIExtractor(
             {'type': 'RoIAlign', 'output_size': SIDE, 'sampling_ratio': 0, 'aligned': True},
             out_channels=map_dims,
-            featmap_strides=[4, 8, 16, 32],
+            featmap_strides=list(STRIDES),
         )
         self.token = nn.Linear(map_dims * SIDE**2, embed_dims)
         self.place_code = nn.Linear(embed_dims, embed_dims)
@@ -86,6 +90,8 @@ class RegionProposals(QuerySource):
             return self._make(maps, memory, targets)
 
     def _make(self, maps: tuple[Tensor, ...], memory: Memory, targets: Targets | None) -> Made:
+        if exporting() and targets is None:
+            return self._selected(maps, memory), None
         samples = _samples(memory, targets)
         if targets is None:
             with torch.no_grad():
@@ -126,6 +132,25 @@ class RegionProposals(QuerySource):
             return state
         mask = kept[:, None, None, :].expand(-1, -1, max(counts), -1)
         return replace(state, self_mask=mask).keep(kept=kept)
+
+    def _selected(self, maps: tuple[Tensor, ...], memory: Memory) -> State:
+        """The queries of an exported graph, equally many in all images."""
+        boxes, kept = self.rpn_head.select(maps[1:], memory.image_wh)
+        batch, number = kept.shape
+        image = torch.arange(batch, dtype=boxes.dtype, device=boxes.device)
+        image = image.repeat_interleave(number)
+        rois = torch.cat((image[:, None], boxes.flatten(0, 1)), 1)
+        levels = self.cut.map_roi_levels(rois, len(STRIDES))[:, None, None, None]
+        features = torch.zeros((), device=boxes.device)
+        for i, stride in enumerate(STRIDES):
+            places = torch.cat((rois[:, :1], rois[:, 1:] / stride), 1)
+            features = torch.where(levels == i, align_regions(maps[i], places, SIDE), features)
+        unit = xyxy_to_cxcywh(boxes / memory.image_wh.repeat(1, 2)[:, None])
+        code = self.code(unit.flatten(0, 1))
+        content = self.norm(self.token(features.flatten(1)) + self.place_code(code))
+        content, code = (x.unflatten(0, (batch, number)) for x in (content, code))
+        mask = kept[:, None, None, :].expand(-1, -1, number, -1)
+        return State(content, code, RelativeReference(unit), self_mask=mask).keep(kept=kept)
 
     def code(self, boxes: Tensor) -> Tensor:
         """(N, C): codes of (cx, cy, w, h, x0, y0, x1, y1) of boxes (N, 4), cxcywh in 0..1."""

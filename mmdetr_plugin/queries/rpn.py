@@ -12,6 +12,8 @@ from mmengine.config import ConfigDict
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
+from ..ops.nms import apart, distinct
+
 LEVELS = 5
 NORM = {'type': 'SyncBN'}
 ANCHORS = {
@@ -95,6 +97,45 @@ class SeparateRPNHead(RPNHead):
         objectness = [self.rpn_cls(y) for y in self.towers['objectness'](x)]
         deltas = [self.rpn_reg(y) for y in self.towers['boxes'](x)]
         return objectness, deltas
+
+    def select(self, maps: Sequence[Tensor], image_wh: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``predict`` finds, with equally many regions for all images, as exported graphs need it.
+
+        Args:
+            maps: (B, C, h, w) per level.
+            image_wh: (B, 2), width and height of the images without padding.
+
+        Returns:
+            Boxes (B, N, 4), xyxy in pixels, the best first; (B, N) bool, False for what fills up.
+        """
+        anchors = self.prior_generator.grid_priors(
+            [x.shape[-2:] for x in maps], device=image_wh.device
+        )
+        found = [
+            self._best(*level, image_wh, i)
+            for i, level in enumerate(zip(*self(tuple(maps)), anchors, strict=True))
+        ]
+        boxes, scores, levels = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+        valid = (boxes[..., 2:] - boxes[..., :2]).amin(-1) > self.test_cfg.min_bbox_size
+        threshold = self.test_cfg.nms.iou_threshold
+        kept = distinct(apart(boxes, levels), scores, threshold, valid)
+        ranked = torch.where(kept, scores, -1.0)
+        scores, index = ranked.topk(self.test_cfg.max_per_img)
+        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), scores >= 0
+
+    def _best(
+        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, image_wh: Tensor, level: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (B, n, 4), scores (B, n) and the level (B, n) of the best anchors (S, 4) of a level."""
+        scores = objectness.permute(0, 2, 3, 1).flatten(1).sigmoid()  # (B, S)
+        deltas = deltas.permute(0, 2, 3, 1).reshape(scores.shape[0], -1, 4)
+        scores, index = scores.topk(torch.sym_min(self.test_cfg.nms_pre, scores.shape[1]))
+        places = index[..., None].expand(-1, -1, 4)
+        chosen = anchors.expand_as(deltas).gather(1, places).flatten(0, 1)
+        boxes = self.bbox_coder.decode(chosen, deltas.gather(1, places).flatten(0, 1))
+        boxes = boxes.view(*index.shape, 4).clamp(min=0)
+        boxes = torch.minimum(boxes, image_wh.repeat(1, 2)[:, None])
+        return boxes, scores, torch.full_like(index, level)
 
 
 class SharedTower(nn.Module):

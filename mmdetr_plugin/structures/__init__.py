@@ -8,7 +8,7 @@ Where nothing else is said, boxes are (cx, cy, w, h) in 0..1 of the unpadded ima
 other frame: ``boxes_xyxy``, ``pixel_boxes``, ``box_logits``.
 """
 
-from .memory import Memory, Size, map_size
+from .memory import Memory, Size, join_maps, map_size
 from .outputs import DenseMasks, Masks, Outputs, Prediction, Proposals
 from .reference import CellReference, LogitReference, Reference, RelativeReference, UnitReference
 from .state import Branch, Pairs, State
@@ -31,5 +31,6 @@ __all__ = [
     'State',
     'Targets',
     'UnitReference',
+    'join_maps',
     'map_size',
 ]

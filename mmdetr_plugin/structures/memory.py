@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -16,8 +16,20 @@ Shapes = tuple[Size, ...]
 
 
 def map_size(x: Tensor) -> Size:
-    """(height, width) of maps or images (..., H, W), as Python integers."""
-    return int(x.shape[-2]), int(x.shape[-1])
+    """(height, width) of maps or images (..., H, W): Python integers, or symbols in an export."""
+    return x.shape[-2], x.shape[-1]
+
+
+def join_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, h, w) as tokens (B, S, C), map after map, each in row-major order."""
+    for x in maps:
+        if x.requires_grad and not torch.compiler.is_compiling():
+            # The gradient will be a part of that of the tokens. Batch norm would copy it into another
+            # order first, which takes longer than its own work.
+            last = x.is_contiguous(memory_format=torch.channels_last)
+            order = torch.channels_last if last else torch.contiguous_format
+            x.register_hook(partial(torch.Tensor.contiguous, memory_format=order))
+    return torch.cat([x.flatten(2).mT for x in maps], 1)
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,7 @@ class Memory:
                 f'maps must have the sizes of the feature levels, {self.shapes}, got {shapes}; '
                 'give one map per level, fine to coarse'
             )
-        return replace(self, tokens=torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1))
+        return replace(self, tokens=join_maps(maps))
 
     def masks(self) -> list[Tensor]:
         """Padding mask as one (B, H, W) bool map per level."""

@@ -50,6 +50,8 @@ PACKAGES = (
     'numba',
     'transformers',
     'deformops',
+    'onnxruntime',
+    'openvino',
     'pycocotools',
     'faster-coco-eval',
 )

@@ -81,9 +81,15 @@ def _d_fine_names(layers: int) -> dict[str, str]:
 def train_as_transformers_(model: Any) -> nn.Module:
     """Change what transformers does in another way than the authors.
 
-    RT-DETR: boxes of a layer send no gradient to the layer before. D-FINE: each layer has its own
-    pairs, and a noised box whose corners have crossed keeps its width.
+    RT-DETR: boxes of a layer send no gradient to the layer before, and the stem of the backbone is
+    trained. D-FINE: each layer has its own pairs, and a noised box whose corners have crossed keeps its
+    width.
     """
+    if getattr(model.backbone, 'frozen_stages', -1) >= 0:
+        model.backbone.frozen_stages = -1
+        for part in model.backbone.modules():
+            if isinstance(part, nn.Conv2d):
+                part.requires_grad_(True)
     if model.head.refine == 'look_forward_twice':
         model.head.refine = 'iterative'
     model.criterion.union = ()

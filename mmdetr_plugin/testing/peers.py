@@ -72,7 +72,10 @@ HF |= UNPADDED
 TABLES = ('embedding.weight', 'embeddings.weight', 'boxes.weight', 'level_embed')
 """Matrices whose rows are used directly, not multiplied with."""
 
-CONSTANTS = ('n_points_scale', 'num_points_scale', '.up', '.reg_scale', 'head.reach', 'head.scale')
+CONSTANTS = (
+    *('n_points_scale', 'num_points_scale', '.up', '.reg_scale', 'head.reach', 'head.scale'),
+    'inv_freq',
+)
 """Numbers that follow from the configs."""
 
 SMALL = ModelSize(
@@ -225,14 +228,15 @@ def randomise_(model: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not tensor.is_floating_point() or name.endswith(CONSTANTS):
+        if not (tensor.is_floating_point() and tensor.numel()) or name.endswith(CONSTANTS):
             continue
         noise = torch.randn(tensor.shape, generator=generator)
         if name.endswith('running_var'):
             tensor.copy_(1 + 0.3 * noise.tanh())
         elif tensor.dim() > 1:
             scale = (gain if tensor.dim() == 4 else 1.0) * tensor[0].numel() ** -0.5
-            tensor.copy_(noise if name.endswith(TABLES) else noise * scale)
+            table = tensor.dim() < 4 and name.endswith(TABLES)
+            tensor.copy_(noise if table else noise * scale)
         elif name.endswith('weight'):  # of a norm, or the slope of a PReLU
             tensor.copy_(1 + 0.1 * noise)
         else:

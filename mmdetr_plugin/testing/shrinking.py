@@ -71,14 +71,15 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     """A small copy of a model's config, ours or mmdet's.
 
     Args:
-        model: ``cfg.model`` of any variant with a ResNet, HGNetV2, SwinTransformer or WindowedViT; it
-            is not changed.
+        model: ``cfg.model`` of any variant with a ResNet, HGNetV2, SwinTransformer or WindowedViT, or
+            one of these in a ``SpatialTuningAdapter``; it is not changed.
         size: what to replace.
         changes: further entries of the model to replace, e.g. ``num_classes``.
     """
     small: ConfigDict = replace_everywhere(model, size.everywhere)
-    small.backbone.update(backbone_entries(small.backbone.type, size.backbone))
-    if small.backbone.type.endswith('WindowedViT'):
+    backbone = small.backbone.get('vit', small.backbone)
+    backbone.update(backbone_entries(backbone, size.backbone))
+    if backbone.type.endswith('WindowedViT'):
         small.data_preprocessor.pad_size_divisor = VIT['patch_size'] * VIT['windows']
     # A mask head reads the maps before those of the neck too.
     if 'in_channels' in small.neck:
@@ -98,12 +99,14 @@ def shrink(model: Mapping, size: ModelSize = TINY, **changes: object) -> ConfigD
     return small
 
 
-def backbone_entries(kind: str, resnet: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What to replace in a backbone of this type, where ``resnet`` is for a ResNet."""
+def backbone_entries(backbone: Mapping, resnet: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What to replace in the config of a backbone, where ``resnet`` is for a ResNet."""
+    kind = backbone['type']
     if kind.endswith('SwinTransformer'):
         return SWIN
     if kind.endswith('WindowedViT'):
-        return VIT
+        rotary = backbone['grid_size'] is None
+        return {**VIT, 'windows': 1, 'grid_size': None} if rotary else VIT
     if kind.endswith('HGNetV2'):
         return {**HGNET, 'width': resnet.get('base_channels', 64) / 64}
     return resnet

@@ -34,7 +34,7 @@ def small(cfg: Config) -> Config:
     single = cfg.model.get('num_levels', 1) == 1
     backbone = {k: v for k, v in demo.model.backbone.items() if k != 'type'}
     backbone.update(SINGLE if single else SEVERAL)
-    backbone['out_indices'] = cfg.model.backbone.out_indices
+    backbone['out_indices'] = cfg.model.backbone.get('out_indices', ())
     if single:  # a mask head reads the maps before the last too
         backbone['out_indices'] = tuple(i - 1 for i in backbone['out_indices'] if i > 0)
     size = ModelSize(
@@ -79,4 +79,4 @@ def relative_rates(cfg: Config) -> dict[str, dict]:
     if wrapper.get('optimizer', {}).get('type') != 'AdamW':
         return {}
     keys = wrapper.get('paramwise_cfg', {}).get('custom_keys', {})
-    return {part: rate for part, rate in keys.items() if part != 'backbone'}
+    return {part: rate for part, rate in keys.items() if not part.startswith('backbone')}

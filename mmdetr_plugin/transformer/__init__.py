@@ -4,7 +4,7 @@ from .convolutions import CSPRepBlock, RepVGGBlock
 from .decoder import Decoder
 from .elan import RepNCSPELAN4, SeparableDownsample
 from .encoder import Encoder
-from .ffn import FeedForward
+from .ffn import FeedForward, GatedFeedForward
 from .hybrid_encoder import HybridEncoder
 from .layers import DecoderLayer, EncoderLayer
 from .memory_adapter import FinestLevelDownsampler
@@ -18,6 +18,7 @@ __all__ = [
     'EncoderLayer',
     'FeedForward',
     'FinestLevelDownsampler',
+    'GatedFeedForward',
     'GatedFusion',
     'HybridEncoder',
     'PostNorm',

@@ -65,6 +65,7 @@ class CSPRepBlock(nn.Module):
         hidden_channels: width between; None = ``out_channels``. If it differs from
             ``out_channels``, a third 1 x 1 convolution follows.
         num_blocks: number of RepVGG blocks.
+        joined: whether one convolution of twice the width makes both (DEIMv2).
     """
 
     def __init__(
@@ -73,12 +74,13 @@ class CSPRepBlock(nn.Module):
         out_channels: int,
         hidden_channels: int | None = None,
         num_blocks: int = 3,
+        joined: bool = False,
     ) -> None:
         super().__init__()
         hidden = hidden_channels or out_channels
         options = {'norm_cfg': NORM, 'act_cfg': ACTIVATION}
-        self.conv1 = ConvModule(in_channels, hidden, 1, **options)
-        self.conv2 = ConvModule(in_channels, hidden, 1, **options)
+        self.conv1 = ConvModule(in_channels, 2 * hidden if joined else hidden, 1, **options)
+        self.conv2 = None if joined else ConvModule(in_channels, hidden, 1, **options)
         self.blocks = nn.Sequential(*(RepVGGBlock(hidden, hidden) for _ in range(num_blocks)))
         self.conv3 = None
         if hidden != out_channels:
@@ -86,5 +88,9 @@ class CSPRepBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H, W)."""
-        out = self.blocks(self.conv1(x)) + self.conv2(x)
+        if self.conv2 is None:
+            kept, entered = self.conv1(x).chunk(2, 1)
+        else:
+            kept, entered = self.conv2(x), self.conv1(x)
+        out = self.blocks(entered) + kept
         return out if self.conv3 is None else self.conv3(out)

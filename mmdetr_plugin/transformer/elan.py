@@ -1,4 +1,4 @@
-"""The convolutions with which D-FINE joins and halves maps in its hybrid encoder."""
+"""The convolutions with which D-FINE and DEIMv2 join and halve maps in their hybrid encoders."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ class RepNCSPELAN4(nn.Module):
         in_channels, out_channels: of the maps.
         expansion: width of the blocks, in halves of ``out_channels``, rounded down.
         num_blocks: RepVGG blocks in each of the two.
+        joined: see :class:`CSPRepBlock`.
+        smooth: whether a 3 x 3 convolution follows each of the two (D-FINE; DEIMv2 has none).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, expansion: float = 1.0, num_blocks: int = 3
+        self,
+        in_channels: int,
+        out_channels: int,
+        expansion: float = 1.0,
+        num_blocks: int = 3,
+        joined: bool = False,
+        smooth: bool = True,
     ) -> None:
         super().__init__()
         width = int(expansion * out_channels / 2)
         options = {'norm_cfg': NORM, 'act_cfg': ACTIVATION}
         self.enter = ConvModule(in_channels, 2 * out_channels, 1, **options)
         self.first, self.second = (
-            nn.Sequential(
-                CSPRepBlock(channels, width, num_blocks=num_blocks),
-                ConvModule(width, width, 3, padding=1, **options),
-            )
+            nn.Sequential(CSPRepBlock(channels, width, num_blocks=num_blocks, joined=joined))
             for channels in (out_channels, width)
         )
+        if smooth:
+            for part in (self.first, self.second):
+                part.append(ConvModule(width, width, 3, padding=1, **options))
         self.leave = ConvModule(2 * (out_channels + width), out_channels, 1, **options)
 
     def forward(self, x: Tensor) -> Tensor:

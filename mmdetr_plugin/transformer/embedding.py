@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ops.exporting import exporting
 from ..positions.maps import PositionEncoding
-from ..structures import Memory, Size, map_size
+from ..structures import Memory, Size, join_maps, map_size
+
+Sizes = Sequence[Size] | Tensor
+"""(height, width) of each image without padding, as numbers or as a tensor (B, 2).
+
+Numbers tell the host whether there is padding at all; a tensor can be an input of an exported graph."""
 
 
 def embed_maps(
     maps: Sequence[Tensor],
     position: PositionEncoding,
-    sizes: Sequence[Size],
+    sizes: Sizes | None,
     canvas: Size,
     cells: int = 0,
     read: bool = True,
@@ -24,7 +30,8 @@ def embed_maps(
 
     Args:
         maps: (B, C, h, w) per level.
-        sizes: unpadded (height, width) of every image.
+        sizes: unpadded (height, width) of every image, or a tensor (B, 2) of them; None = no image is
+            padded.
         canvas: (height, width) of the padded batch.
         cells: pad the coarsest level to a multiple of this number of cells, the next finer one to a
             multiple of twice the number, and so on; 0 = no padding.
@@ -38,15 +45,16 @@ def embed_maps(
             f'the neck must give embed_dims={position.embed_dims} channels, got {maps[0].shape[1]}; '
             'change neck.out_channels or model.embed_dims'
         )
-    device = maps[0].device
-    masks = padding_masks(sizes, canvas, [m.shape[-2:] for m in maps], device)
+    if not is_padded(sizes, canvas):
+        sizes = None
+    masks = padding_masks(sizes, canvas, maps)
     if cells:
         maps, masks = _pad_levels(maps, masks, cells)
     ratios = [
         torch.stack(((~m[:, 0]).float().mean(1), (~m[:, :, 0]).float().mean(1)), -1) for m in masks
     ]
     tokens, pos = position.join(
-        torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1),
+        join_maps(maps),
         torch.cat([code.flatten(1, 2) for code in position(masks)], 1),
     )
     return Memory(
@@ -55,8 +63,8 @@ def embed_maps(
         mask=torch.cat([m.flatten(1) for m in masks], 1),
         shapes=tuple(map_size(m) for m in maps),
         valid_ratios=torch.stack(ratios, 1),
-        image_wh=image_extents(sizes, canvas, device),
-        padded=cells > 0 or is_padded(sizes, canvas),
+        image_wh=image_extents(sizes, canvas, masks[0]),
+        padded=cells > 0 or sizes is not None,
         axis_pos=position.axes(masks),
     )
 
@@ -75,39 +83,57 @@ def _pad_levels(
     return padded_maps, padded_masks
 
 
-def is_padded(sizes: Sequence[Size], canvas: Size) -> bool:
-    """Whether an image is smaller than the batch. If none is, nothing is copied from the host, so a
-    CUDA graph can capture the forward pass."""
+def is_padded(sizes: Sizes | None, canvas: Size) -> bool:
+    """Whether an image is smaller than the batch; True for sizes that are a tensor, which are unknown
+    here. If none is, nothing is copied from the host, so a CUDA graph can capture the forward pass."""
+    if sizes is None or isinstance(sizes, Tensor):
+        return sizes is not None
     return any(size != canvas for size in sizes)
 
 
-def image_extents(sizes: Sequence[Size], canvas: Size, device: torch.device) -> Tensor:
-    """(B, 2), width and height of the images without padding."""
-    if is_padded(sizes, canvas):
+def image_extents(sizes: Sizes | None, canvas: Size, mask: Tensor) -> Tensor:
+    """(B, 2), width and height of the images without padding; ``mask`` (B, ...) is of any level."""
+    if isinstance(sizes, Tensor):
+        return sizes.flip(-1).float()
+    if sizes is not None:
         extents = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32)
-        return extents.to(device, non_blocking=True)
-    sides = [torch.full((len(sizes),), side, device=device) for side in reversed(canvas)]
+        return extents.to(mask.device, non_blocking=True)
+    sides = [torch.full(mask.shape[:1], side, device=mask.device) for side in reversed(canvas)]
     return torch.stack(sides, -1).float()
 
 
-def padding_masks(
-    sizes: Sequence[Size], canvas: Size, shapes: Sequence[torch.Size], device: torch.device
-) -> list[Tensor]:
+def padding_masks(sizes: Sizes | None, canvas: Size, maps: Sequence[Tensor]) -> list[Tensor]:
     """(B, h, w) bool per level, True = padding: the nearest-neighbour resize of the image mask.
 
     Args:
-        sizes: unpadded (height, width) of every image.
+        sizes: unpadded (height, width) of every image; None = no image is padded.
         canvas: (height, width) of the padded batch.
-        shapes: (h, w) of every level.
+        maps: (B, C, h, w) per level.
     """
-    if not is_padded(sizes, canvas):
-        return [torch.zeros(len(sizes), *s, dtype=torch.bool, device=device) for s in shapes]
-    limits = torch.tensor(sizes).to(device, non_blocking=True)
+    device = maps[0].device
+    if sizes is None:
+        shapes = [(m.shape[0], *m.shape[-2:]) for m in maps]
+        return [torch.zeros(shape, dtype=torch.bool, device=device) for shape in shapes]
+    limits = torch.as_tensor(sizes).to(device, non_blocking=True)
+    masks = []
+    if exporting():
+        for m in maps:
+            row, column = (
+                nearest_cells(*lengths, device) >= limits[:, i : i + 1]
+                for i, lengths in enumerate(zip(canvas, m.shape[-2:], strict=True))
+            )
+            masks.append(row[:, :, None] | column[:, None])
+        return masks
     rows = torch.arange(canvas[0], device=device) >= limits[:, :1]
     columns = torch.arange(canvas[1], device=device) >= limits[:, 1:]
-    masks = []
-    for h, w in shapes:
+    for h, w in (m.shape[-2:] for m in maps):
         row = F.interpolate(rows[:, None].float(), size=h)[:, 0] > 0
         column = F.interpolate(columns[:, None].float(), size=w)[:, 0] > 0
         masks.append(row[:, :, None] | column[:, None])
     return masks
+
+
+def nearest_cells(length: int, number: int, device: torch.device) -> Tensor:
+    """(number,): the places among ``length`` that a nearest-neighbour resize reads, in whole numbers,
+    as other runtimes round the quotient of the lengths differently."""
+    return (torch.arange(number, device=device) * length).div(number, rounding_mode='floor')

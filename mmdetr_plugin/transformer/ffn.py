@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..ops.dropout import Dropout
 from ..ops.linear import apply_linear
@@ -39,3 +40,23 @@ class FeedForward(nn.Module):
         hidden = apply_linear(self.linear1, x, relu)
         hidden = self.dropout(hidden if relu else self.activation(hidden))
         return apply_linear(self.linear2, hidden)
+
+
+@MODELS.register_module()
+class GatedFeedForward(nn.Module):
+    """SwiGLU (Shazeer, "GLU Variants Improve Transformer", equation 6): (..., C) -> (..., C).
+
+    One projection gives gate and value, of ``hidden_dims`` each; a second one reads silu(gate) value.
+    """
+
+    def __init__(
+        self, embed_dims: int = 256, hidden_dims: int = 1024, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.enter = nn.Linear(embed_dims, 2 * hidden_dims)
+        self.dropout = Dropout(dropout)
+        self.leave = nn.Linear(hidden_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = apply_linear(self.enter, x).chunk(2, -1)
+        return apply_linear(self.leave, self.dropout(F.silu(gate) * value))

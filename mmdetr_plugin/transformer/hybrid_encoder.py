@@ -18,6 +18,7 @@ from .convolutions import ACTIVATION, NORM
 FUSION = {'type': 'CSPRepBlock'}
 LATERAL = {'type': 'ConvModule', 'kernel_size': 1, 'norm_cfg': NORM, 'act_cfg': ACTIVATION}
 DOWNSAMPLE = {**LATERAL, 'kernel_size': 3, 'padding': 1}
+JOINS = ('concat', 'sum')
 
 
 @MODELS.register_module()
@@ -31,7 +32,9 @@ class HybridEncoder(nn.Module):
     Args:
         num_layers: number of transformer layers.
         layer: config of a transformer layer.
-        fusion: config of the block that joins two maps, (B, 2 C, H, W) -> (B, C, H, W).
+        fusion: config of the block that reads two joined maps, (B, 2 C, H, W) -> (B, C, H, W); its
+            input has C channels if they are summed.
+        join: how two maps are joined: ``concat``, or ``sum`` (DEIMv2).
         lateral: config of the convolution of a level before it is enlarged, (B, C, H, W) -> the same.
         downsample: config of the convolution that halves a map, (B, C, H, W) -> (B, C, H/2, W/2).
         projected: whether a 1 x 1 convolution with a norm follows on every level; a different
@@ -41,7 +44,8 @@ class HybridEncoder(nn.Module):
             width, as no attention to these tokens adds them.
 
     Raises:
-        ValueError: ``out_dims`` is another width than ``embed_dims``, but ``projected`` is False.
+        ValueError: ``out_dims`` is another width than ``embed_dims``, but ``projected`` is False; or
+            ``join`` is not known.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class HybridEncoder(nn.Module):
         layer: Mapping,
         num_layers: int = 1,
         fusion: Mapping = FUSION,
+        join: str = 'concat',
         lateral: Mapping = LATERAL,
         downsample: Mapping = DOWNSAMPLE,
         projected: bool = True,
@@ -64,7 +69,9 @@ class HybridEncoder(nn.Module):
                 f'encoder.projected must be True to change the width from {embed_dims} to {out_dims}, '
                 'got False; set it, or leave out model.encoder_dims'
             )
-        self.out_dims = out_dims
+        if join not in JOINS:
+            raise ValueError(f'encoder.join must be one of {JOINS}, got {join!r}; change it')
+        self.out_dims, self.join = out_dims, join
         encoder = {'type': 'Encoder', 'num_layers': num_layers, 'layer': layer}
         self.attention = build_slot(
             MODELS, encoder, 'attention', embed_dims=embed_dims, dropout=dropout
@@ -76,9 +83,10 @@ class HybridEncoder(nn.Module):
             return nn.ModuleList(build_slot(MODELS, cfg, slot, **channels) for _ in range(steps))
 
         self.lateral = convolutions(lateral, 'lateral', embed_dims)
-        self.top_down = convolutions(fusion, 'fusion', 2 * embed_dims)
+        width = embed_dims if join == 'sum' else 2 * embed_dims
+        self.top_down = convolutions(fusion, 'fusion', width)
         self.downsample = convolutions(downsample, 'downsample', embed_dims, stride=2)
-        self.bottom_up = convolutions(fusion, 'fusion', 2 * embed_dims)
+        self.bottom_up = convolutions(fusion, 'fusion', width)
         self.projections = None
         if projected:
             self.projections = nn.ModuleList(
@@ -106,13 +114,16 @@ class HybridEncoder(nn.Module):
                 'feature levels; make backbone.out_indices and num_levels agree'
             )
         maps = list(maps)
-        for i, (lateral, join) in enumerate(zip(self.lateral, self.top_down, strict=True)):
+        for i, (lateral, fuse) in enumerate(zip(self.lateral, self.top_down, strict=True)):
             coarse = len(maps) - 1 - i
             fine = maps[coarse - 1]
             # The lateral map replaces the level: the way back reads it too.
             maps[coarse] = lateral(maps[coarse])
             enlarged = F.interpolate(maps[coarse], size=fine.shape[-2:], mode='nearest')
-            maps[coarse - 1] = join(torch.cat((enlarged, fine), 1))
-        for i, (reduce, join) in enumerate(zip(self.downsample, self.bottom_up, strict=True)):
-            maps[i + 1] = join(torch.cat((reduce(maps[i]), maps[i + 1]), 1))
+            maps[coarse - 1] = fuse(self._joined(enlarged, fine))
+        for i, (reduce, fuse) in enumerate(zip(self.downsample, self.bottom_up, strict=True)):
+            maps[i + 1] = fuse(self._joined(reduce(maps[i]), maps[i + 1]))
         return maps
+
+    def _joined(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other if self.join == 'sum' else torch.cat((one, other), 1)

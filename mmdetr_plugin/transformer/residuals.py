@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.dropout import Dropout
+from ..ops.norms import token_norm
 from ..registry import MODELS
 
 
@@ -23,12 +24,16 @@ class Residual(nn.Module):
 
 @MODELS.register_module()
 class PostNorm(Residual):
-    """norm(x + dropout(update)), as in most of the family."""
+    """norm(x + dropout(update)), as in most of the family.
 
-    def __init__(self, embed_dims: int = 256, dropout: float = 0.1) -> None:
+    Args:
+        norm: ``LN``, or ``RMS`` (DEIMv2), see :func:`~mmdetr_plugin.ops.norms.token_norm`.
+    """
+
+    def __init__(self, embed_dims: int = 256, dropout: float = 0.1, norm: str = 'LN') -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.norm = nn.LayerNorm(embed_dims)
+        self.norm = token_norm(norm, embed_dims)
 
     def forward(self, x: Tensor, update: Tensor) -> Tensor:
         return self.norm(x + self.dropout(update))
@@ -47,12 +52,16 @@ class PreNorm(PostNorm):
 
 @MODELS.register_module()
 class GatedFusion(Residual):
-    """norm(g1 x + g2 update), the gates predicted from both (D-FINE's target gating layer)."""
+    """norm(g1 x + g2 update), the gates predicted from both (D-FINE's target gating layer).
 
-    def __init__(self, embed_dims: int = 256) -> None:
+    Args:
+        norm: see :class:`PostNorm`.
+    """
+
+    def __init__(self, embed_dims: int = 256, norm: str = 'LN') -> None:
         super().__init__()
         self.gate = nn.Linear(2 * embed_dims, 2 * embed_dims)
-        self.norm = nn.LayerNorm(embed_dims)
+        self.norm = token_norm(norm, embed_dims)
 
     def init_weights_(self) -> None:
         """Both gates start at one half."""

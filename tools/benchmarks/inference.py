@@ -10,7 +10,9 @@
     python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
         --precision fp32 fp16 bf16 --batch 1 8
 
-The peers run eagerly in single precision. Images are not padded.
+The peers run in the same precision as ours, eagerly and, where ours is compiled, compiled too. Images
+are not padded. The differences printed for half precision, of the peer too, are those from the peer in
+single precision.
 """
 
 from __future__ import annotations
@@ -107,15 +109,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_(ours)
         for number, precision in itertools.product(args.batch, args.precision):
             inputs = images(number, size, args.device)
-            runs = {peer: partial(run, partial(call, theirs), inputs, 'fp32')}
+            single = precision == 'fp32'
+            their = partial(run, partial(call, theirs), inputs)
+            runs = {peer if single else f'{peer} {precision}': partial(their, precision)}
+            if 'compiled' in args.modes:
+                compiled = partial(run, torch.compile(partial(call, theirs)), inputs, precision)
+                runs[f'{peer} compiled {precision}'] = compiled
             for mode in args.modes:
                 folded = mode == 'folded'
                 model = fold_for_deployment_(copy.deepcopy(ours)) if folded else ours
                 network = partial(run, partial(of_ours, model), precision=precision)
                 runs[f'ours {mode} {precision}'] = partial(in_mode(network, mode, inputs), inputs)
-            tolerance = OUTPUTS if precision == 'fp32' else None
+            check = runs if single else {peer: partial(their, 'fp32'), **runs}
             case = f'{name}, {number} x {size[0]} x {size[1]}'
-            contest.compare(case, runs, tolerance=tolerance)
+            contest.compare(case, runs, check, tolerance=OUTPUTS if single else None)
     contest.finish()
     return 0
 

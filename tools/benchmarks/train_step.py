@@ -98,8 +98,9 @@ def checked(
     with without_dropout(model):
         losses = step(keep_statistics_(model), inputs, batch, peer=peer)
     model.train()
-    named = model.named_parameters(remove_duplicate=False)
-    grads = {n: p.grad for n, p in named if p.grad is not None}
+    # Zeros for what is not trained: the norms of frozen layers are buffers in some models.
+    entries = model.state_dict(keep_vars=True).items()
+    grads = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in entries}
     if model is not ours:
         grads = to_ours(grads, ours)[0]
     model.zero_grad(set_to_none=True)
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     options.add_argument('--objects', type=int, default=10, help='of every image')
     options.add_argument(
-        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='ours; theirs is fp32'
+        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='of both'
     )
     options.add_argument(
         '--peers',
@@ -151,13 +152,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for who, model in ((peer, theirs), ('ours', ours))
         }
         for precision in args.precision:
-            who = 'ours' if precision == 'fp32' else f'ours {precision}'
+            single = precision == 'fp32'
             runs = {
-                peer: partial(step, theirs, inputs, batch),
-                who: partial(step, ours, inputs, batch, precision),
+                who if single else f'{who} {precision}': partial(
+                    step, model, inputs, batch, precision
+                )
+                for who, model in ((peer, theirs), ('ours', ours))
             }
             case = f'{name}, {number} x {size[0]} x {size[1]}'
-            more = {'check': check} if precision == 'fp32' else {'tolerance': None}
+            more = {'check': check} if single else {'tolerance': None}
             with same_noise(theirs, ours):
                 contest.compare(case, runs, **more)
     contest.finish()

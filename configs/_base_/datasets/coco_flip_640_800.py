@@ -5,7 +5,7 @@ _scales = [(s, 1333) for s in (640, 672, 704, 736, 768, 800)]
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='mmdetr_plugin.LoadImage', backend_args=None),
+            dict(type='LoadImageFromFile', backend_args=None),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='RandomChoiceResize', resize_type='Resize', scales=_scales, keep_ratio=True),
             dict(type='RandomFlip', prob=0.5),

@@ -1,12 +1,16 @@
 # Augmentation of the real-time generation: colours, a larger canvas, a crop, flip; then 640 x 640
 # without keeping the aspect ratio.
-load = dict(type='mmdetr_plugin.LoadImage', backend_args=None)
+load = dict(type='LoadImageFromFile', backend_args=None)
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
+# Pillow's bilinear resize looks at all pixels, as the published training did.
+_resize = [
+    dict(type='mmdetr_plugin.RoundPixels'),
+    dict(type='Resize', scale=(640, 640), keep_ratio=False, backend='pillow'),
+]
 _square = [
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
-    # Pillow's bilinear resize looks at all pixels, as the published training did.
-    dict(type='Resize', scale=(640, 640), keep_ratio=False, backend='pillow'),
+    *_resize,
     dict(type='PackDetInputs'),
 ]
 strong_pipeline = [
@@ -22,7 +26,7 @@ plain_pipeline = [load, load_boxes, *_square]
 switch_to_plain = dict(type='mmdet.PipelineSwitchHook', switch_pipeline=plain_pipeline)
 square_pipeline = [
     load,
-    _square[2],
+    *_resize,
     load_boxes,
     dict(
         type='PackDetInputs',

@@ -10,7 +10,7 @@ _square_crop = [
 ]
 
 square_train = [
-    dict(type='mmdetr_plugin.LoadImage', backend_args=None),
+    dict(type='LoadImageFromFile', backend_args=None),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomChoice', transforms=[[], _square_crop]),
@@ -18,7 +18,7 @@ square_train = [
     dict(type='PackDetInputs'),
 ]
 square_test = [
-    dict(type='mmdetr_plugin.LoadImage', backend_args=None),
+    dict(type='LoadImageFromFile', backend_args=None),
     dict(type='Resize', scale=(512, 512), keep_ratio=False),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -38,7 +38,7 @@ def distributions(part: DistributionHead) -> Names:
     return names
 
 
-register(
+HF_D_FINE = register(
     Layout(
         'hf_d_fine',
         base=HF_RT_DETR,

@@ -1,5 +1,6 @@
 """Hooks of the runner."""
 
+from .assigner_switch import AssignerSwitchHook
 from .batch_augment import BatchAugmentHook
 from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
@@ -11,6 +12,7 @@ from .seed import EpochSeedHook
 from .validation_loss import ValidationLossHook
 
 __all__ = [
+    'AssignerSwitchHook',
     'BatchAugmentHook',
     'CheckpointAdapter',
     'EffectiveBatchHook',

@@ -29,8 +29,14 @@ BEST = re.compile(r'best_[\w.@-]+_(?:epoch|iter)_\d+\.pth')
 SETUP = 'setup'
 """Key in the message hub: what :func:`setup_of` returns."""
 
-VALIDATED = 'validated'
-"""Key in the message hub: the last epoch (or step) whose validation has ended."""
+VALIDATED = 'last_validated'
+"""Key in the message hub: the last epoch (or step) whose validation has ended.
+
+MMEngine writes what begins with ``train``, ``val`` or ``test`` into the lines of the log.
+"""
+
+FORMERLY = 'validated'
+"""The key in older checkpoints."""
 
 
 @register_backend(BACKEND, force=True)
@@ -245,6 +251,8 @@ class WholeCheckpointHook(CheckpointHook):
         A work dir may have been copied or moved, and a file may be anybody's.
         """
         hub = runner.message_hub
+        if FORMERLY in hub.runtime_info:
+            hub.update_info(VALIDATED, hub.runtime_info.pop(FORMERLY))
         folder = Path(self.out_dir or '', Path(runner.work_dir).name)
         folder = folder if self.out_dir else Path(runner.work_dir)
         for key in [key for key in hub.runtime_info if key.startswith('best_ckpt')]:

@@ -1,0 +1,69 @@
+"""The quick build of mmcv: which files are compiled together, and when a wheel is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from cli import ROOT, load
+
+build_mmcv = load(ROOT / 'scripts' / 'build_mmcv.py')
+NAMES = ('nms', 'psamask', 'roi_align', 'voxelization', 'roi_align_rotated', 'deform_conv')
+
+
+def test_every_file_is_in_one_unit() -> None:
+    units = build_mmcv.units(NAMES)
+    assert sorted(name for unit in units for name in unit) == sorted(NAMES)
+    for unit in units:
+        assert len(set(unit) & set(build_mmcv.ALONE)) <= 1, 'they define the same helpers'
+        assert build_mmcv.LAST not in unit[:-1], 'its macros change what follows'
+
+
+def test_the_files_are_unchanged(tmp_path: Path) -> None:
+    folders = (tmp_path / build_mmcv.SOURCES, tmp_path / build_mmcv.SOURCES / 'cpu')
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in NAMES:
+            (folder / f'{name}.cpp').write_text(f'// {folder.name} {name}\n')
+    build_mmcv.group(tmp_path)
+    for folder in folders:
+        included = [
+            line.split('"')[1]
+            for unit in folder.glob('*.cpp')
+            for line in unit.read_text().splitlines()
+        ]
+        assert sorted(included) == sorted(f'{name}.inl' for name in NAMES)
+        for name in NAMES:
+            assert (folder / f'{name}.inl').read_text() == f'// {folder.name} {name}\n'
+
+
+def test_a_wheel_is_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    built = []
+
+    def build(version: str, folder: Path) -> Path:
+        built.append(version)
+        wheel = folder / f'mmcv-{version}-py3-none-any.whl'
+        with ZipFile(wheel, 'w') as archive:
+            archive.writestr('mmcv.py', '')
+        return wheel
+
+    monkeypatch.setattr(build_mmcv, 'build', build)
+    assert build_mmcv.main(['2.1.0', '--find']) == 1, 'nothing is kept yet'
+    assert [build_mmcv.main(['2.1.0']) for _ in range(2)] == [0, 0]
+    assert build_mmcv.main(['2.1.0', '--find']) == 0
+    assert built == ['2.1.0']
+    paths = capsys.readouterr().out.split()
+    assert len(set(paths)) == 1 and ZipFile(paths[0]).namelist() == ['mmcv.py']
+    build_mmcv.main(['2.2.0'])
+    build_mmcv.main(['2.1.0', '--again'])
+    assert built == ['2.1.0', '2.2.0', '2.1.0'], 'another version needs another wheel'
+    assert [p.suffix for p in (tmp_path / 'cache').rglob('mmcv-*')] == ['.whl', '.whl']
+
+
+def test_what_is_no_mmcv_is_not_grouped(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='must have the C\\+\\+ files of mmcv'):
+        build_mmcv.group(tmp_path)
