@@ -142,7 +142,7 @@ def test_values_are_stated_once(cfg: Config) -> None:
     assert count(inside, 'embed_dims') == 1 + ('embed_dims' in cfg.model.queries)
     assert count(cfg.model, 'num_outs') == 0, 'num_levels of the model says it'
     assert count(cfg.model, 'num_levels') == ('num_levels' in cfg.model)
-    masks = 'mask_head' in cfg.model  # the neck reads the last of the backbone's maps alone
+    masks = 'mask_head' in cfg.model  # it reads those of the backbone's maps that the neck does not
     assert ('in_channels' in cfg.model.neck) == masks
     assert cfg.model.backbone.type
     assert cfg.auto_scale_lr.base_batch_size >= cfg.train_dataloader.batch_size

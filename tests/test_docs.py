@@ -18,7 +18,17 @@ from torch import nn
 import mmdetr_plugin.components  # noqa: F401 - registers every class
 from mmdetr_plugin.registry import MODELS
 
-PAGES = ('compose', 'export', 'inference', 'migrate', 'resume', 'reuse', 'training')
+PAGES = (
+    'compose',
+    'export',
+    'figures',
+    'generalisation',
+    'inference',
+    'migrate',
+    'resume',
+    'reuse',
+    'training',
+)
 
 
 def page(name: str) -> str:

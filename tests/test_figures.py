@@ -95,7 +95,14 @@ def test_a_scene_is_the_prediction(dense: Predictor, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    'name', ['conditional_detr_r50', 'deformable_detr_r50', 'smca_detr_ms_r50', 'anchor_detr_r50']
+    'name',
+    [
+        'conditional_detr_r50',
+        'deformable_detr_r50',
+        'smca_detr_ms_r50',
+        'anchor_detr_r50',
+        'sam_detr_r50',
+    ],
 )
 def test_figures_of_attention(name: str) -> None:
     view = look(predictor(name), IMAGE)
@@ -114,13 +121,12 @@ def test_figures_of_attention(name: str) -> None:
     rows = {
         'conditional_detr_r50': {'content', 'spatial', 'combined'},
         'smca_detr_ms_r50': {'gaussian', 'combined'},
+        'anchor_detr_r50': {'columns', 'rows', 'combined'},
     }
-    assert rows.get(name, {'combined'}) == set(titles) & {
-        'content',
-        'spatial',
-        'combined',
-        'gaussian',
-    }
+    parts = {'content', 'spatial', 'combined', 'gaussian', 'rows', 'columns'}
+    assert rows.get(name, {'combined'}) == set(titles) & parts
+    crosses = [line for axes in figures['heads'].axes for line in axes.lines]
+    assert len(crosses) == (heads if name == 'sam_detr_r50' else 0), 'the salient points'
 
 
 def test_maps_of_levels_are_added_up() -> None:

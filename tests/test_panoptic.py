@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.checkpoints import from_official, official_names, to_official
 from mmdetr_plugin.datasets import make_digits
-from mmdetr_plugin.heads import PanopticArgmax
+from mmdetr_plugin.heads import PanopticArgmax, PanopticTopK
 from mmdetr_plugin.heads.panoptic import nearest_places
 from mmdetr_plugin.registry import DATASETS
 from mmdetr_plugin.visualization import PanopticVisualizer
@@ -135,6 +135,22 @@ def test_resizing_rounds_as_pillow(length: int, new: int) -> None:
     line = image.fromarray(np.arange(length, dtype=np.int32)[None])
     expected = np.asarray(line.resize((new, 1), image.NEAREST))[0]
     assert nearest_places(length, new).tolist() == expected.tolist()
+
+
+def test_sigmoids_make_the_same_segments() -> None:
+    """Of the same scores; without a column for no-object, a low score alone says that there is none."""
+    labels, scores, masks = [0, 3, 1], [0.9, 0.6, 0.3], bands((0, 6), (6, 14), (14, 20))
+    probabilities = torch.full((3, 4), 1e-6)
+    probabilities[range(3), labels] = torch.tensor(scores)
+    post = PanopticTopK(num_things=NUM_THINGS, score_thr=0.5)
+    found = post.panoptic(probabilities.logit(), masks, (20, 20), (20, 20))
+    codes, infos = segment(labels, masks, scores, score_thr=0.5)
+    assert torch.equal(found.sem_seg[0], codes)
+    assert found.segments_info == infos and len(infos) == 2
+    detections = post(probabilities.logit()[None], torch.zeros(1, 3, 4))
+    assert detections.labels[0, :3].tolist() == labels
+    nothing = post.panoptic(torch.full((3, 4), -9.0), masks, (20, 20), (10, 10))
+    assert nothing.sem_seg.unique().tolist() == [4] and nothing.segments_info == []
 
 
 def test_predictions_carry_panoptic_segments() -> None:

@@ -81,6 +81,7 @@ def test_command_works(command: str, checkout: Path) -> None:
     if words[1] == 'tools/demo.py':
         assert 'COCO AP' in printed
         assert (checkout / 'work_dirs/demo/grid.png').stat().st_size > 10_000
+        assert (checkout / 'work_dirs/demo/report.html').stat().st_size > 100_000
     if words[1] == 'tools/predict.py':
         number = len(list((checkout / 'data/coco/val2017').iterdir())) if 'coco' in words[2] else 1
         assert f'objects in {number} images' in printed

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a small detection transformer on bundled images, evaluate it and draw its predictions.
+"""Train a small detection transformer on bundled images, evaluate it and write a report about it.
 
 make demo                    # about 10 minutes on 2 CPU cores
 make demo ARGS=--resume      # continue an interrupted run
@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -22,7 +21,9 @@ from mmdetr_plugin.datasets import make_digits
 from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.engine.project import project_root
+from mmdetr_plugin.report import write_report
 from mmdetr_plugin.testing import quiet, write_json
+from mmdetr_plugin.testing.digits_training import demo_config
 from mmdetr_plugin.visualization import draw_validation
 
 ROOT = project_root()
@@ -59,26 +60,6 @@ class Progress(Hook):
         self.bar.close()
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    cfg = Config.fromfile(args.config)
-    cfg.work_dir = str(args.work_dir)
-    cfg.randomness = {'seed': 0}
-    if args.epochs is not None:
-        cfg.merge_from_dict(
-            {
-                'train_cfg.max_epochs': args.epochs,
-                'train_cfg.val_interval': args.epochs,
-                'param_scheduler.1.T_max': args.epochs,
-            }
-        )
-    root = f'{args.data}/'
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.data_root = root
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        evaluator.ann_file = f'{root}annotations/val.json'
-    return cfg
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(ROOT / 'configs/digits_dino.py'))
@@ -97,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fresh = make_digits(args.data, num_train=args.num_train, num_val=args.num_val)
     print(f'data     {_short(args.data)} ({"made" if fresh else "already there"})')
     with quiet(log):
-        cfg = load_config(args)
+        cfg = demo_config(args.config, args.data, args.work_dir, args.epochs)
         if args.resume:
             set_resume(parser, cfg, 'auto')
         runner = Runner.from_cfg(cfg)
@@ -116,6 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics = runner.val()
     picture = args.work_dir / 'grid.png'
     draw_validation(runner, picture)
+    weights = args.work_dir / f'epoch_{runner.epoch}.pth'
+    with quiet(log):
+        config = args.work_dir / Path(args.config).name
+        page = write_report(args.work_dir, checkpoint=weights, config=config)
     size = sum(p.numel() for p in runner.model.parameters())
     print(f'model    {Path(args.config).stem}, {size / 1e6:.1f} M parameters')
     print(f'training {runner.iter} steps, {minutes:.1f} min')
@@ -126,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'picture  {_short(picture)}')
     if args.json:
         write_json(args.json, {'steps': runner.iter, 'minutes': minutes, **metrics})
-    print(f'weights  {_short(args.work_dir / f"epoch_{runner.epoch}.pth")}')
+    print(f'report   {_short(page)}')
+    print(f'weights  {_short(weights)}')
     print(f'log      {_short(log_path)}')
     return 0
 

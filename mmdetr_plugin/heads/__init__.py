@@ -7,7 +7,7 @@ from .distribution_head import DistributionHead
 from .final_head import DistanceHead, RegionHead
 from .mask_base import Features, MaskHead
 from .mask_head import AttentionMaskHead
-from .panoptic import PanopticArgmax
+from .panoptic import PanopticArgmax, PanopticTopK
 from .postprocess import Detections, PostProcess, SigmoidTopK, SoftmaxArgmax
 from .set_head import SetHead
 from .suppression import ClasswiseNMS
@@ -23,6 +23,7 @@ __all__ = [
     'Head',
     'MaskHead',
     'PanopticArgmax',
+    'PanopticTopK',
     'PostProcess',
     'Prediction',
     'RegionHead',

@@ -12,29 +12,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import MODELS
-from .postprocess import SoftmaxArgmax
+from .postprocess import PostProcess, SigmoidTopK, SoftmaxArgmax
 
 
-@MODELS.register_module()
-class PanopticArgmax(SoftmaxArgmax):
-    """Detections as by ``SoftmaxArgmax``, and panoptic segments, of which every pixel has one.
+class PanopticSegments(PostProcess):
+    """Makes panoptic segments, of which every pixel has one, from masks of queries.
 
-    Args:
+    Attributes:
         num_things: labels below it are things, the others stuff.
-        score_thr: a query makes a segment if its best class is not no-object and scores more than this.
+        score_thr: a query makes a segment if its best class scores more than this.
         min_area: the pixels of segments with at most this area are given to the other segments.
-        max_per_img: as in ``SoftmaxArgmax``.
     """
 
-    def __init__(
-        self,
-        num_things: int,
-        score_thr: float = 0.85,
-        min_area: int = 4,
-        max_per_img: int | None = None,
-    ) -> None:
-        super().__init__(max_per_img)
-        self.num_things, self.score_thr, self.min_area = num_things, score_thr, min_area
+    num_things: int
+    score_thr: float
+    min_area: int
+
+    def best_classes(self, logits: Tensor) -> tuple[Tensor, Tensor, int]:
+        """(N,) scores and (N,) labels of the queries' best classes, and the number of classes; a larger
+        label means no object."""
+        raise TypeError(f'{type(self).__name__} must define best_classes(logits)')
 
     def panoptic(
         self, logits: Tensor, masks: Tensor, canvas: Sequence[int], size: Sequence[int]
@@ -46,14 +43,13 @@ class PanopticArgmax(SoftmaxArgmax):
         which is no class. ``segments_info`` in the metainfo lists the segments in query order.
 
         Args:
-            logits: (N, K + 1).
+            logits: (N, K) or with no-object (N, K + 1).
             masks: (N, h, w) logits.
             canvas: (height, width) to which the masks are resized, padding included: as published,
                 that of the image without padding.
             size: (height, width) of the result.
         """
-        scores, labels = logits.float().softmax(-1).max(-1)
-        num_classes = logits.shape[-1] - 1
+        scores, labels, num_classes = self.best_classes(logits)
         kept = (labels < num_classes) & (scores > self.score_thr)
         masks, labels = masks[kept].float(), labels[kept]
         if len(labels):
@@ -106,6 +102,51 @@ class PanopticArgmax(SoftmaxArgmax):
                 }
             )
         return infos
+
+
+@MODELS.register_module()
+class PanopticArgmax(PanopticSegments, SoftmaxArgmax):
+    """Detections as by ``SoftmaxArgmax``, and panoptic segments (DETR, section 4.4).
+
+    Args:
+        num_things, score_thr, min_area: of :class:`PanopticSegments`.
+        max_per_img: as in ``SoftmaxArgmax``.
+    """
+
+    def __init__(
+        self,
+        num_things: int,
+        score_thr: float = 0.85,
+        min_area: int = 4,
+        max_per_img: int | None = None,
+    ) -> None:
+        super().__init__(max_per_img)
+        self.num_things, self.score_thr, self.min_area = num_things, score_thr, min_area
+
+    def best_classes(self, logits: Tensor) -> tuple[Tensor, Tensor, int]:
+        scores, labels = logits.float().softmax(-1).max(-1)
+        return scores, labels, logits.shape[-1] - 1
+
+
+@MODELS.register_module()
+class PanopticTopK(PanopticSegments, SigmoidTopK):
+    """Detections as by ``SigmoidTopK``, and panoptic segments as of :class:`PanopticArgmax`.
+
+    Args:
+        num_things, score_thr, min_area: of :class:`PanopticSegments`. Scores of focal losses are lower
+            than a softmax's.
+        max_per_img: as in ``SigmoidTopK``.
+    """
+
+    def __init__(
+        self, num_things: int, score_thr: float = 0.4, min_area: int = 4, max_per_img: int = 100
+    ) -> None:
+        super().__init__(max_per_img)
+        self.num_things, self.score_thr, self.min_area = num_things, score_thr, min_area
+
+    def best_classes(self, logits: Tensor) -> tuple[Tensor, Tensor, int]:
+        scores, labels = logits.float().sigmoid().max(-1)
+        return scores, labels, logits.shape[-1]
 
 
 def nearest_places(length: int, new_length: int) -> Tensor:

@@ -66,6 +66,34 @@ class DigitsTraining:
         return cfg
 
 
+def demo_config(config: str | Path, data: Path, work_dir: Path, epochs: int | None) -> Config:
+    """A config of the digits set for other folders.
+
+    Args:
+        config: its path.
+        data: folder of the digits set.
+        work_dir: folder of the run.
+        epochs: number of epochs; None = as the config says.
+    """
+    cfg = Config.fromfile(config)
+    cfg.work_dir = str(work_dir)
+    cfg.randomness = {'seed': 0}
+    if epochs is not None:
+        cfg.merge_from_dict(
+            {
+                'train_cfg.max_epochs': epochs,
+                'train_cfg.val_interval': epochs,
+                'param_scheduler.1.T_max': epochs,
+            }
+        )
+    root = f'{data}/'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = root
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.ann_file = f'{root}annotations/val.json'
+    return cfg
+
+
 def resize(pipeline: Sequence[ConfigDict], size: int) -> None:
     """Resize images to ``size`` pixels, and the smallest box that is kept in proportion."""
     for step in pipeline:

@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..attention.records import Attention, DenseAttention, SampledAttention, resized_map, to_map
+from ..attention.records import (
+    Attention,
+    AxisAttention,
+    DenseAttention,
+    SampledAttention,
+    resized_map,
+    to_map,
+)
 from ..structures.memory import Shapes
 
 if TYPE_CHECKING:
@@ -78,8 +85,9 @@ def encoder_figure(
 
 
 def heads_figure(scene: Scene, number: int = 0, layer: int = -1) -> Figure:
-    """Where each head of an object's query looks, and where it would by content, by position or by a
-    Gaussian alone, where the op has these (Conditional DETR, figures 1 and 4; SMCA, figure 1).
+    """Where each head of an object's query looks, and where it would by content, by position, by a
+    Gaussian, by rows or by columns alone, where the op has these (Conditional DETR, figures 1 and 4;
+    SMCA, figure 1; Anchor DETR). Crosses are the salient points of SAM-DETR.
 
     Args:
         number: of the object.
@@ -93,9 +101,7 @@ def heads_figure(scene: Scene, number: int = 0, layer: int = -1) -> Figure:
             'change it'
         )
     record, query = scene.records.decoder(layer), scene.queries[number]
-    rows: dict[str, Tensor | None] = {'combined': None}
-    if isinstance(record, DenseAttention):
-        rows = {**record.parts, **rows}
+    rows: dict[str, Tensor | None] = {**_parts(record), 'combined': None}
     heads = record.values.shape[1]
     figure, panels = make_figure(scene, len(rows), heads, panel=1.9)
     title = f'{scene.names[number]} {scene.scores[number]:.2f}'
@@ -136,6 +142,10 @@ def draw_attention(
     chosen = slice(None) if head is None else slice(head, head + 1)
     if isinstance(record, SampledAttention):
         return draw_places(axes, scene, record, query, chosen)
+    if isinstance(record, DenseAttention) and record.points is not None:
+        height, width = scene.image.shape[:2]
+        points = record.points[0, query, chosen].float().cpu() * torch.tensor([width, height])
+        axes.plot(*(points - 0.5).T.numpy(), 'x', color='cyan', markersize=6, mew=1.5)
     return draw_map(
         axes, scene, joined_map(record.dense()[0, chosen, query].mean(0), record.shapes)
     )
@@ -162,6 +172,18 @@ def draw_places(
     shares = (weights[order] / weights.max().clamp(min=TINY)).numpy()
     x, y = (places[order] * torch.tensor(scene.canvas) - 0.5).T.numpy()
     return axes.scatter(x, y, c=shares, s=14, edgecolors='white', lw=0.3, **SHARE)
+
+
+def _parts(record: Attention) -> dict[str, Tensor]:
+    """Maps (B, heads, N, S) by name, of which the weights are made."""
+    if isinstance(record, AxisAttention):
+        even_rows = torch.ones_like(record.column)[..., :, None]
+        even_columns = torch.ones_like(record.row)[..., None, :]
+        return {
+            'columns': (even_rows * record.row[..., None, :]).flatten(-2),
+            'rows': (record.column[..., :, None] * even_columns).flatten(-2),
+        }
+    return dict(record.parts) if isinstance(record, DenseAttention) else {}
 
 
 def joined_map(weights: Tensor, shapes: Shapes) -> np.ndarray:

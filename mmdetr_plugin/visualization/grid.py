@@ -58,7 +58,7 @@ def draw_grid(
     """
     if not pictures:
         raise ValueError('a grid must have at least one picture, got none; draw more images')
-    cells = [_draw(picture, names, scale, score_thr) for picture in pictures]
+    cells = [draw_picture(picture, names, scale, score_thr) for picture in pictures]
     height, width = (max(cell.shape[i] for cell in cells) for i in (0, 1))
     rows = -(-len(cells) // columns)
     columns = min(columns, len(cells))
@@ -72,7 +72,10 @@ def draw_grid(
     return canvas
 
 
-def _draw(picture: Picture, names: Sequence[str], scale: int, score_thr: float) -> np.ndarray:
+def draw_picture(
+    picture: Picture, names: Sequence[str], scale: int = 1, score_thr: float = 0.4
+) -> np.ndarray:
+    """One cell of a grid, see :func:`draw_grid`."""
     cell = cv2.resize(picture.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     for box in picture.true_boxes:
         _rectangle(cell, box * scale, WHITE, 1)

@@ -10,8 +10,9 @@
     python tools/benchmarks/inference.py --device cuda --modes eager compiled graph \
         --precision fp32 fp16 bf16 --batch 1 8
 
-The peers run eagerly, in the same precision as ours. Images are not padded. The differences printed
-for half precision, of the peer too, are those from the peer in single precision.
+The peers run in the same precision as ours, eagerly and, where ours is compiled, compiled too. Images
+are not padded. The differences printed for half precision, of the peer too, are those from the peer in
+single precision.
 """
 
 from __future__ import annotations
@@ -111,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             single = precision == 'fp32'
             their = partial(run, partial(call, theirs), inputs)
             runs = {peer if single else f'{peer} {precision}': partial(their, precision)}
+            if 'compiled' in args.modes:
+                compiled = partial(run, torch.compile(partial(call, theirs)), inputs, precision)
+                runs[f'{peer} compiled {precision}'] = compiled
             for mode in args.modes:
                 folded = mode == 'folded'
                 model = fold_for_deployment_(copy.deepcopy(ours)) if folded else ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,13 +14,14 @@ MAX_GLYPHS = 5
 MIN_CONTRAST = 50  # luminance (0..255) between the ink and at least nine tenths of its surroundings
 MAX_OVERLAP = 0.1  # share of the smaller of two boxes; ink itself never touches other ink
 
-_HEIGHT = (0.125, 0.4)  # of the picture's side: 20 to 64 pixels of 160
+HEIGHTS = (0.125, 0.4)  # of the picture's side: 20 to 64 pixels of 160
 _WIDTH = (0.8, 1.15)  # of the height
 _MAX_ANGLE = 12.0  # degrees; small enough to keep 6 and 9 distinct
 _INK_EDGE = (0.35, 0.7)  # resized ink that is invisible and opaque; the mask starts half way
 _MAX_ZOOM = 1.6  # pixels of the photograph per pixel of the picture
 _SHAPES, _PLACES = 4, 10  # attempts per glyph, before the glyph is left out
 _COLOURS = 16  # attempts at one place
+_GLYPHS = 10  # attempts for each glyph of a given number, before a new picture is begun
 _MARGIN = 2  # pixels around the ink's box: its surroundings, which lie within the picture too
 _MIN_STUFF = 64  # pixels; a class with fewer joins its neighbours
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, of RGB
@@ -43,18 +45,33 @@ class Scene:
     stuff: np.ndarray
 
 
-def draw_scene(rng: np.random.RandomState, material: Material, glyphs: range, size: int) -> Scene:
-    """Draw 1 to 5 of ``glyphs`` on a ``size`` x ``size`` crop of a photograph."""
+def draw_scene(
+    rng: np.random.RandomState,
+    material: Material,
+    glyphs: Sequence[int],
+    size: int,
+    number: int | None = None,
+    heights: tuple[float, float] = HEIGHTS,
+) -> Scene:
+    """Draw some of ``glyphs`` on a ``size`` x ``size`` crop of a photograph.
+
+    Args:
+        number: of glyphs; None = 1 to 5 are tried, and those for which there is no place left out.
+        heights: lowest and highest height of a glyph, as a share of ``size``.
+    """
     inks: list[Ink] = []
-    while not inks:  # a crop on which no ink is visible is thrown away
+    while not inks or (number is not None and len(inks) < number):  # else it is thrown away
         image, stuff = _background(rng, material, size)
         boxes: list[tuple[int, int, int, int]] = []
         taken = np.zeros((size, size), bool)
-        for _ in range(rng.randint(1, MAX_GLYPHS + 1)):
+        inks = []
+        for _ in range(rng.randint(1, MAX_GLYPHS + 1) if number is None else _GLYPHS * number):
             glyph = int(rng.choice(glyphs))
-            mask = _paste(rng, image, material.glyphs[glyph], boxes, taken)
+            mask = _paste(rng, image, material.glyphs[glyph], boxes, taken, heights)
             if mask is not None:
                 inks.append(Ink(glyph, int(material.labels[glyph]), mask))
+            if len(inks) == number:
+                break
     return Scene(np.rint(image).astype(np.uint8), tuple(inks), stuff)
 
 
@@ -89,6 +106,7 @@ def _paste(
     glyph: np.ndarray,
     boxes: list[tuple[int, int, int, int]],
     taken: np.ndarray,
+    heights: tuple[float, float],
 ) -> np.ndarray | None:
     """Draw one glyph into ``image``; return its mask (S, S), or None if no place was found.
 
@@ -97,7 +115,7 @@ def _paste(
     size = len(image)
     for attempt in range(_SHAPES * _PLACES):
         if attempt % _PLACES == 0:
-            alpha = _render(rng, glyph, size)  # (h, w)
+            alpha = _render(rng, glyph, size, heights)  # (h, w)
             height, width = alpha.shape
             x1, y1, x2, y2 = box_of(alpha >= 0.5)
         top, left = rng.randint(size - height + 1), rng.randint(size - width + 1)
@@ -119,9 +137,11 @@ def _paste(
     return None
 
 
-def _render(rng: np.random.RandomState, glyph: np.ndarray, size: int) -> np.ndarray:
+def _render(
+    rng: np.random.RandomState, glyph: np.ndarray, size: int, heights: tuple[float, float]
+) -> np.ndarray:
     """Resize and rotate a glyph: opacity (h, w) in 0..1 with a small margin."""
-    height = size * rng.uniform(*_HEIGHT)
+    height = size * rng.uniform(*heights)
     width = height * rng.uniform(*_WIDTH)
     angle = np.deg2rad(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE))
     side = int(np.ceil(1.7 * max(height, width)))
