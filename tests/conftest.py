@@ -10,6 +10,7 @@ for library in ('OMP', 'NUMBA'):
 from collections import OrderedDict  # noqa: E402
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 
@@ -17,3 +18,9 @@ from mmengine.registry import DefaultScope  # noqa: E402
 def no_scope_from_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registries search the default scope first, and a runner sets it for the whole process."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `gpu` where there is none."""
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a GPU, none is available')
