@@ -67,7 +67,7 @@ def metrics_figure(runs: Mapping[str, Points]) -> Figure:
     figure = _lines('Evaluations', 'epoch', 'score', runs, marker='o', markersize=4)
     figure.axes[0].set(ylim=(0, 1))
     figure.axes[0].set_xlim(left=0)
-    figure.axes[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     return figure
 
 
