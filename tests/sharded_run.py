@@ -1,6 +1,6 @@
-"""One training of two processes on the CPU, whose weights are sharded (FSDP) or not (DDP).
+"""One training of two processes whose weights are sharded (FSDP), on the CPU.
 
-torchrun --nproc_per_node=2 tests/sharded_run.py DATA WORK_DIR {fsdp,ddp}
+torchrun --nproc_per_node=2 tests/sharded_run.py DATA WORK_DIR
 """
 
 from __future__ import annotations
@@ -14,33 +14,29 @@ import tiny_run
 
 import mmdetr_plugin.engine.command_line as command_line
 
-SHARDED = {
-    'type': 'FSDPStrategy',
-    'state_dict_cfg': {
-        'state_dict_type': 'FULL_STATE_DICT',
-        'state_dict_config': {'type': 'FullStateDictConfig', 'rank0_only': True},
-        'optim_state_dict_config': {'type': 'FullOptimStateDictConfig', 'rank0_only': True},
-    },
-    'model_wrapper': {'type': 'MMFullyShardedDataParallel', 'device_id': 'cpu'},
-}
 
-
-def main(data: Path, work_dir: Path, kind: str) -> None:
+def main(data: Path, work_dir: Path) -> None:
     cfg = tiny_run.config(data, work_dir, epochs=1)
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
     cfg.launcher = 'pytorch'
     cfg.env_cfg = {'dist_cfg': {'backend': 'gloo'}}
-    cfg.train_dataloader.batch_size = 2
-    cfg.model.dropout = 0.0
-    if kind == 'fsdp':
-        cfg.runner_type, cfg.strategy = 'FlexibleRunner', SHARDED
+    cfg.runner_type = 'FlexibleRunner'
+    cfg.strategy = {
+        'type': 'FSDPStrategy',
+        'state_dict_cfg': {
+            'state_dict_type': 'FULL_STATE_DICT',
+            'state_dict_config': {'type': 'FullStateDictConfig', 'rank0_only': True},
+            'optim_state_dict_config': {'type': 'FullOptimStateDictConfig', 'rank0_only': True},
+        },
+        'model_wrapper': {'type': 'MMFullyShardedDataParallel', 'device_id': 'cpu'},
+    }
     runner = command_line.build_runner(argparse.ArgumentParser(), cfg)
     runner.train()
     own = sum(p.numel() for p in runner.model.parameters())
-    norms = runner.message_hub.get_scalar('train/grad_norm').data[0].tolist()
-    print(f'process {runner.rank}: {own} parameters, norms {norms}', flush=True)
+    norm = runner.message_hub.get_scalar('train/grad_norm').current()
+    print(f'process {runner.rank} holds {own} parameters; norm {norm:.6g}', flush=True)
     command_line.end_processes()
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -166,7 +166,7 @@ def different_trials() -> list[tuple[Argument, Any]]:
 SHARDS = 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('shard', range(SHARDS))
 def test_every_wrong_value_in_every_config(shard: int) -> None:
     """And a training step, where the model can be built."""

@@ -6,9 +6,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from criterion_cases import NUM_CLASSES, make_criterion, make_targets, trained
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdetr_plugin.criterion import SoftmaxClassLoss, Targets
+from mmdetr_plugin.engine.optim_wrapper import FiniteOptimWrapper
 
 IMAGES, QUERIES, PROPOSALS, WIDTH = 4, 9, 12, 8
 COUNTS = {'unequal': (5, 1, 0, 2), 'one rank empty': (3, 4, 0, 0)}
@@ -46,6 +48,19 @@ def gradients(kind, case, part, wrap=lambda head: head):
     return [parameter.grad for parameter in head.parameters()]
 
 
+def clipped(part, wrap=lambda net: net):
+    """A network after a step by a gradient that is clipped to a tenth."""
+    torch.manual_seed(0)
+    net = wrap(nn.Sequential(nn.Linear(WIDTH, 30), nn.Tanh(), nn.Linear(30, 1)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    wrapper = FiniteOptimWrapper(optimizer, clip_grad={'max_norm': 0.1})
+    images = torch.randn(IMAGES, WIDTH, generator=torch.Generator().manual_seed(1))[part]
+    with wrapper.optim_context(net):
+        loss = (net(images) - 5).square().mean()
+    wrapper.update_params(loss)
+    return net
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
@@ -55,15 +70,26 @@ def work(rank, folder):
         for kind in KINDS
         for case in COUNTS
     }
+    sharded = clipped(
+        half, lambda net: FullyShardedDataParallel(net, device_id=torch.device('cpu'))
+    )
+    with FullyShardedDataParallel.summon_full_params(sharded):
+        weights = [parameter.detach().flatten().clone() for parameter in sharded.parameters()]
     if rank == 0:
         torch.save(averaged, f'{folder}/gradients.pth')
+        torch.save(torch.cat(weights), f'{folder}/weights.pth')
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
-def averaged(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
     mp.spawn(work, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def averaged(folder):
     return torch.load(folder / 'gradients.pth', weights_only=True)
 
 
@@ -73,3 +99,10 @@ def test_two_processes_equal_one(kind, case, averaged):
     single = gradients(kind, case, slice(None))
     for got, expected in zip(averaged[kind, case], single):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sharded_gradients_are_clipped_by_the_norm_of_the_whole(folder):
+    """Each of the processes of FSDP has a part of the gradient."""
+    net = clipped(slice(None))
+    expected = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+    torch.testing.assert_close(torch.load(folder / 'weights.pth'), expected)

@@ -33,7 +33,7 @@ def resident() -> int:
     return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_memory_of_a_thousand_steps(data: Path, tmp_path: Path) -> None:
     cfg = tiny_run.config(data, tmp_path, epochs=STEPS // 2)
     cfg.train_cfg.val_interval = STEPS
@@ -50,7 +50,7 @@ def test_memory_of_a_thousand_steps(data: Path, tmp_path: Path) -> None:
     assert max(seen[WARM // 100 :]) < settled + GROWTH, [size >> 20 for size in seen]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_repeats_are_equal_bit_for_bit(data: Path, tmp_path: Path) -> None:
     """In processes of their own, with two workers each."""
     script = cli.ROOT / 'tests' / 'disk_run.py'
@@ -70,7 +70,7 @@ def may_mount() -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('kind', ['tmpfs', 'quota'])
 def test_a_full_disk(data: Path, tmp_path: Path, kind: str) -> None:
     """The run ends with the reason; what is there is whole, and a run with more room resumes."""

@@ -178,7 +178,7 @@ def test_gradients_of_the_finite_queries_stay_finite(name: str, value: float) ->
 SHARDS = 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('shard', range(SHARDS))
 def test_every_config_at_the_edge(shard: int) -> None:
     checks = [(check_predictions, case) for case in PREDICTIONS]

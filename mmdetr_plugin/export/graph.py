@@ -59,7 +59,8 @@ class DetectionGraph(nn.Module):
                 'model.data_preprocessor must be a DetDataPreprocessor to be exported, got '
                 f'{type(given).__name__}; change the config'
             )
-        self.model = fold_for_deployment_(copy.deepcopy(model))
+        self.model = copy.deepcopy(model)
+        fold_for_deployment_(self.model)
         self.model.compiled = Compiled()
         self.reads_rgb = bool(given._channel_conversion)
         self.pad_value = float(given.pad_value)
