@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -21,14 +22,13 @@ extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
-    'sphinx.ext.viewcode',
 ]
 html_theme = 'furo'
 html_title = f'mmdetr_plugin {release}'
 html_show_copyright = html_show_sphinx = False
 exclude_patterns = ['tutorial.ipynb']
 myst_heading_anchors = 4  # as on GitHub
-suppress_warnings = ['myst.header']  # the README begins with a table of contents of its own
+suppress_warnings = ['ref.python']  # a type hint may name a class that another module has too
 
 autodoc_member_order = 'bysource'
 autodoc_inherit_docstrings = False
@@ -72,16 +72,19 @@ def write_if_new(file: Path, lines: list[str]) -> None:
         file.write_text(text, encoding='utf-8')
 
 
+OUTSIDE = {'index': 'README.md', 'changelog': 'CHANGELOG.md'}
+"""Pages whose text is a file of the checkout, in place of a comment with its name."""
+
+
 def lead_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links of the pages lead to files of the checkout, as on GitHub; here to pages of the site."""
+    """Links lead to files of the checkout, as on GitHub; here to pages of the site, if any."""
     text = source[0]
-    for name, place in (('README.md', 'index.md'), ('CHANGELOG.md', 'changelog.md')):
-        text = text.replace(f'](../{name}', f']({place}')
-    if page in ('index', 'changelog'):
-        file = ROOT / {'index': 'README.md', 'changelog': 'CHANGELOG.md'}[page]
-        outside = file.read_text(encoding='utf-8').replace('](CHANGELOG.md', '](changelog.md')
-        outside = outside.replace('](LICENSE', '](../LICENSE').replace('](docs/', '](')
-        text = text.replace(f'% {file.name}', outside)
+    if page in OUTSIDE:
+        outside = (ROOT / OUTSIDE[page]).read_text(encoding='utf-8')
+        outside = re.sub(r'\]\((?!https?:|#)', '](../', outside).replace('](../docs/', '](')
+        text = text.replace(f'<!-- {OUTSIDE[page]} -->', outside)
+    for name, file in OUTSIDE.items():
+        text = text.replace(f'](../{file}', f']({name}.md')
     source[0] = text
 
 

@@ -9,6 +9,9 @@ instead of eight. If that does not compile, mmcv is built as it is.
 
 The wheel is kept in the user's cache folder, one for each version of mmcv, PyTorch, Python and CUDA, so
 that the next environment needs no compiler. torch, setuptools and wheel must be installed.
+
+Without a network, --source names a folder with mmcv's source package. With --work the files are
+compiled in a folder that stays, so that an interrupted build continues.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ ALONE = ('bezier_align', 'roi_align', 'roi_align_rotated', 'rotated_feature_alig
 """Files of ``cpu`` that define helpers of the same names: no two of them fit into one unit."""
 LAST = 'psamask'
 """Defines macros named min and max, so nothing may follow it."""
+DIRECTLY = ('--no-deps', '--no-build-isolation')
+"""Options of pip: nothing else is downloaded or installed."""
 
 
 def cache_folder() -> Path:
@@ -85,20 +90,41 @@ def pip(*words: object) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def build(version: str, folder: Path) -> Path:
-    """The wheel of ``version``, built in ``folder``."""
-    alone = ('--no-deps', '--no-build-isolation')
-    pip('download', *alone, '--no-binary', ':all:', '-d', folder, f'mmcv=={version}')
-    archive = next(folder.glob('mmcv-*.tar.gz'))
-    for grouped in (True, False):
-        source = folder / ('grouped' if grouped else 'plain')
+def source_package(version: str, folder: Path, offered: Path | None) -> Path:
+    """The archive of ``version``: that of the folder ``offered``, or downloaded to ``folder``.
+
+    Raises:
+        FileNotFoundError: ``offered`` has none.
+    """
+    if offered is None:
+        pip('download', *DIRECTLY, '--no-binary', ':all:', '-d', folder, f'mmcv=={version}')
+    archive = (offered or folder) / f'mmcv-{version}.tar.gz'
+    if not archive.is_file():
+        raise FileNotFoundError(f'--source must be a folder with {archive.name}, got {offered}')
+    return archive
+
+
+def unpack(archive: Path, target: Path, grouped: bool) -> Path:
+    """The folder of the package below ``target``, ready to be compiled; made once."""
+    source = target / archive.name.removesuffix('.tar.gz')
+    if not source.is_dir():
+        partial = target.with_suffix('.partial')
+        shutil.rmtree(partial, ignore_errors=True)
         with tarfile.open(archive) as package:
-            package.extractall(source, filter='data')
-        source /= archive.name.removesuffix('.tar.gz')
+            package.extractall(partial, filter='data')
+        if grouped:
+            group(partial / source.name)
+        partial.replace(target)
+    return source
+
+
+def build(version: str, folder: Path, offered: Path | None = None) -> Path:
+    """The wheel of ``version``, built in ``folder``, from the package that ``offered`` has."""
+    archive = source_package(version, folder, offered)
+    for grouped in (True, False):
         try:
-            if grouped:
-                group(source)
-            pip('wheel', *alone, '--no-cache-dir', '-w', folder / 'wheels', source)
+            source = unpack(archive, folder / ('grouped' if grouped else 'plain'), grouped)
+            pip('wheel', *DIRECTLY, '--no-cache-dir', '-w', folder / 'wheels', source)
             break
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
             if not grouped:
@@ -114,6 +140,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('version', help='of mmcv')
     options.add_argument('--find', action='store_true', help='end with 1 if no wheel is kept')
     options.add_argument('--again', action='store_true', help='build even if a wheel is kept')
+    options.add_argument(
+        '--source',
+        type=Path,
+        metavar='FOLDER',
+        help='has the source package; nothing is downloaded',
+    )
+    options.add_argument(
+        '--work', type=Path, metavar='FOLDER', help='compile there, and continue what is there'
+    )
     args = options.parse_args(argv)
     os.environ.setdefault('MMCV_WITH_OPS', '1')
     place = cache_folder() / key(args.version)
@@ -123,8 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.find:
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = build(args.version, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        wheel = build(args.version, folder.resolve(), args.source)
         place.mkdir(parents=True, exist_ok=True)
         # Complete or not there at all, also if two builds end at once.
         partial = place / f'{wheel.name}.{os.getpid()}'

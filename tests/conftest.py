@@ -8,12 +8,15 @@ for library in ('OMP', 'NUMBA'):
     os.environ.setdefault(f'{library}_NUM_THREADS', '1')
 
 from collections import OrderedDict  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def no_scope_from_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope='module', autouse=True)
+def no_scope_from_other_files() -> Iterator[None]:
     """Registries search the default scope first, and a runner sets it for the whole process."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+        yield

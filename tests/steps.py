@@ -17,12 +17,14 @@ FAMILIES = (
 )
 
 
-def loss_and_gradients(model: nn.Module, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_and_gradients(
+    model: nn.Module, seed: int = 0, batch: tuple[Tensor, list] | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Of a training step with dropout."""
     model.zero_grad()
     torch.manual_seed(seed)
     with tiny.training(model):
-        losses = model.loss(*tiny.batch())
+        losses = model.loss(*(batch or tiny.batch()))
         loss = sum(value for key, value in losses.items() if 'loss' in key)
         loss.backward()
     return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

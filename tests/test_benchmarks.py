@@ -280,7 +280,7 @@ def test_convergence_goes_on_where_it_was_stopped(digits: Path, tmp_path: Path) 
     command = [TOOLS / 'benchmarks/convergence.py', 'detr_r50', '--epochs', 2, '--images', 8]
     command += ['--workers', 0, '--work-dir', tmp_path, '--size', 96, '--pretrain', 1]
     command += data_options(digits)
-    assert 'time is up' in run_python(*command, '--minutes', 0.01, cwd=tmp_path)
+    assert 'time is up' in run_python(*command, '--minutes', 0.01, cwd=tmp_path, code=3)
     backbone = (tmp_path / 'backbone.pth').read_bytes()
     curve = json.loads((tmp_path / 'curves.json').read_text())['curves']['detr_r50']
     assert [point['epoch'] for point in curve] == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -44,7 +45,7 @@ def test_a_wheel_is_built_once(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     built = []
 
-    def build(version: str, folder: Path) -> Path:
+    def build(version: str, folder: Path, offered: Path | None) -> Path:
         built.append(version)
         wheel = folder / f'mmcv-{version}-py3-none-any.whl'
         with ZipFile(wheel, 'w') as archive:
@@ -67,3 +68,36 @@ def test_a_wheel_is_built_once(
 def test_what_is_no_mmcv_is_not_grouped(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='must have the C\\+\\+ files of mmcv'):
         build_mmcv.group(tmp_path)
+
+
+def package(folder: Path) -> Path:
+    """A source package with the files of one folder twice."""
+    source = folder / 'mmcv-2.1.0'
+    for place in (build_mmcv.SOURCES, build_mmcv.SOURCES / 'cpu'):
+        (source / place).mkdir(parents=True)
+        (source / place / 'nms.cpp').touch()
+    archive = folder / 'mmcv-2.1.0.tar.gz'
+    with tarfile.open(archive, 'w:gz') as packed:
+        packed.add(source, source.name)
+    return archive
+
+
+def test_an_interrupted_build_continues_with_its_files(tmp_path: Path) -> None:
+    archive, target = package(tmp_path), tmp_path / 'grouped'
+    target.with_suffix('.partial').mkdir()  # of a call that was killed while it unpacked
+    source = build_mmcv.unpack(archive, target, grouped=True)
+    (source / 'compiled.o').touch()
+    assert build_mmcv.unpack(archive, target, grouped=True) == source
+    assert (source / 'compiled.o').is_file()
+    names = sorted(path.name for path in (source / build_mmcv.SOURCES / 'cpu').iterdir())
+    assert names == ['nms.inl', 'unit_0.cpp']
+
+
+def test_a_folder_takes_the_place_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_mmcv, 'pip', lambda *words: pytest.fail(f'must not run pip {words}'))
+    archive = package(tmp_path)
+    assert build_mmcv.source_package('2.1.0', tmp_path / 'work', tmp_path) == archive
+    with pytest.raises(FileNotFoundError, match=r'must be a folder with mmcv-2\.1\.1\.tar\.gz'):
+        build_mmcv.source_package('2.1.1', tmp_path / 'work', tmp_path)

@@ -27,10 +27,10 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, tor
 """Largest difference, as a share of the largest number."""
 
 needs_numba = pytest.mark.skipif(not deformable.has_numba(), reason='needs numba')
-needs_gpu = pytest.mark.skipif(
-    not (torch.cuda.is_available() and deformable_cuda.has_mmcv()),
-    reason='needs a GPU and an mmcv built for it',
+needs_cuda_ops = pytest.mark.skipif(
+    not deformable_cuda.has_mmcv(), reason='needs an mmcv built for CUDA'
 )
+on_gpu = [pytest.mark.gpu, needs_cuda_ops]
 needs_deformops = pytest.mark.skipif(
     not deformable_cuda.has_deformops(), reason='needs deformops (Python 3.12, torch 2.11)'
 )
@@ -38,10 +38,10 @@ CASES = [
     *(pytest.param('grid', dtype, 'cpu') for dtype in TOLERANCE),
     *(pytest.param('compiled', dtype, 'cpu', marks=needs_numba) for dtype in TOLERANCE),
     *(pytest.param('deformops', dtype, 'cpu', marks=needs_deformops) for dtype in TOLERANCE),
-    *(pytest.param('mmcv', dtype, 'cuda', marks=needs_gpu) for dtype in TOLERANCE),
-    *(pytest.param('grid', dtype, 'cuda', marks=needs_gpu) for dtype in TOLERANCE),
+    *(pytest.param('mmcv', dtype, 'cuda', marks=on_gpu) for dtype in TOLERANCE),
+    *(pytest.param('grid', dtype, 'cuda', marks=on_gpu) for dtype in TOLERANCE),
     *(
-        pytest.param('deformops', dtype, 'cuda', marks=[needs_deformops, needs_gpu])
+        pytest.param('deformops', dtype, 'cuda', marks=[needs_deformops, *on_gpu])
         for dtype in (torch.float32, *HALVES)
     ),
 ]

@@ -25,6 +25,7 @@ PAGES = (
     'generalisation',
     'inference',
     'migrate',
+    'panoptic',
     'resume',
     'reuse',
     'training',

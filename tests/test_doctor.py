@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def test_nothing_is_broken_here(tmp_path: Path) -> None:
     backend = 'compiled' if deformable.has_numba() else 'grid'
     for dtype in DTYPES:
         assert f'cpu {dtype}'.ljust(26) + backend in text
+    assert re.search(r'bfloat16  .*; products [0-9.]+ times as fast\n', text)
     assert f'mmcv                      {mmcv.__version__}' in text or 'onedl-mmcv' in text
     assert 'mmcv.ops                  can be imported' in text
     assert text.endswith('nothing is broken\n')
@@ -112,6 +114,15 @@ def test_the_exit_code_tells(
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert doctor.main([]) == 1
     assert 'broken: cpu float32' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('seconds', 'said'), [(0.5, '2.0 times as fast'), (4.0, '0.2 times as')])
+def test_bfloat16_is_measured(seconds: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {torch.float32: 1.0, torch.bfloat16: seconds}
+    monkeypatch.setattr(doctor, 'product_seconds', times.__getitem__)
+    (row,) = doctor.processor()
+    assert row.name == 'bfloat16' and said in row.value
+    assert row.state == (doctor.NOTE if seconds > 1 else '')
 
 
 def compilers(monkeypatch: pytest.MonkeyPatch, cuda: str | None, ops: str) -> dict[str, str]:

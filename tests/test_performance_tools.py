@@ -89,6 +89,28 @@ def test_runs_take_turns_and_the_order_turns_round() -> None:
     assert ours.ratio == pytest.approx(peer.median_ms / ours.median_ms)
 
 
+def test_an_interrupted_call_keeps_its_figures(tmp_path: Path) -> None:
+    calls = []
+
+    def run(name: str) -> benchmark.Result:
+        calls.append(name)
+        return {'out': torch.ones(2)}
+
+    def compare(case: str, *names: str) -> benchmark.Contest:
+        calls.clear()
+        both = contest('--json', str(tmp_path / 'a.json'), '--keep')
+        both.compare(case, {name: lambda name=name: run(name) for name in names}, memory=False)
+        return both
+
+    first = compare('one', 'peer', 'ours').rows
+    assert compare('one', 'peer', 'ours').rows == first and not calls
+    compare('one', 'peer', 'ours fp16')
+    assert set(calls) == {'peer', 'ours fp16'}
+    compare('two', 'peer', 'ours')
+    written = json.loads((tmp_path / 'a.json').read_text())['rows']
+    assert [row['case'] for row in written] == ['one'] * 4 + ['two'] * 2
+
+
 @pytest.mark.parametrize(
     ('name', 'size', 'change', 'fails'),
     [

@@ -166,7 +166,7 @@ def test_norms_that_are_replaced_do_their_own_work() -> None:
 # ---- precision and averaged weights -------------------------------------------------------------
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU, none is available')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('name', FAMILIES)
 def test_mixed_precision_on_the_gpu(name: str, dtype: torch.dtype) -> None:

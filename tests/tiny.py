@@ -177,7 +177,7 @@ def _fixed_best(source: Any, index: Tensor | None) -> Callable[[Tensor, int], Te
         nonlocal every
         if every is None:  # all in their order: more may be asked for when losses are computed
             every = type(source).best(source, logits, logits.shape[1])
-        return every[:, :number]
+        return every[:, :number].to(logits.device)
 
     return best
 

@@ -22,7 +22,7 @@ from mmdetr_plugin.datasets.digits.build import NUM_TRAIN
 from mmdetr_plugin.engine.command_line import set_resume
 from mmdetr_plugin.engine.project import project_root
 from mmdetr_plugin.report import write_report
-from mmdetr_plugin.testing import quiet
+from mmdetr_plugin.testing import quiet, write_json
 from mmdetr_plugin.testing.digits_training import demo_config
 from mmdetr_plugin.visualization import draw_validation
 
@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--epochs', type=int, help='number of epochs (default: the config)')
     parser.add_argument('--num-train', type=int, default=NUM_TRAIN, help='training images to make')
     parser.add_argument('--num-val', type=int, default=200, help='validation images to make')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
     args = parser.parse_args(argv)
 
     args.work_dir.mkdir(parents=True, exist_ok=True)
@@ -108,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f'AP50 {metrics["coco/bbox_mAP_50"]:.3f}   AP75 {metrics["coco/bbox_mAP_75"]:.3f}'
     )
     print(f'picture  {_short(picture)}')
+    if args.json:
+        write_json(args.json, {'steps': runner.iter, 'minutes': minutes, **metrics})
     print(f'report   {_short(page)}')
     print(f'weights  {_short(weights)}')
     print(f'log      {_short(log_path)}')

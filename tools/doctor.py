@@ -14,9 +14,15 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 NOTE, BROKEN = 'note', 'BROKEN'
 BREAKS = (ImportError, OSError, RuntimeError, AssertionError, AttributeError, TypeError, ValueError)
@@ -43,6 +49,9 @@ MMCV = (
     '"mmcv>=2.1.0,<2.2"  # compiles; needs "setuptools<81", wheel and ninja'
 )
 REBUILD, REBUILD_CUDA = MMCV.format(''), MMCV.format('MMCV_WITH_OPS=1 FORCE_CUDA=1 ')
+BFLOAT16 = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16'}
+"""Instructions for it, by their names in /proc/cpuinfo."""
+SIDE, PRODUCTS = 512, 5
 TORCH = 'choose the command for torch at https://pytorch.org/get-started/locally, then compile mmcv'
 
 
@@ -144,6 +153,33 @@ def _tool_version(command: str, before: str = '') -> str:
     return line[line.find(before) + len(before) :].split(',')[0]
 
 
+def processor() -> Iterator[Row]:
+    """Whether the processor computes in bfloat16, and the time of a matrix product against float32."""
+    import torch
+
+    info = Path('/proc/cpuinfo')
+    flags = set(info.read_text().split()) if info.is_file() else set()
+    found = [name for flag, name in BFLOAT16.items() if flag in flags]
+    times = product_seconds(torch.float32) / product_seconds(torch.bfloat16)
+    value = f'{" and ".join(found) or "no instructions found"}; products {times:.1f} times as fast'
+    note = (
+        (NOTE, 'slower than float32 here: do without --amp on this processor') if times < 1 else ()
+    )
+    yield Row('bfloat16', value, *note)
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """The shortest time of a few products of square matrices."""
+    import torch
+
+    matrix, times = torch.ones(SIDE, SIDE, dtype=dtype), []
+    for _ in range(PRODUCTS + 1):  # the first prepares
+        begun = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - begun)
+    return min(times[1:])
+
+
 def attention() -> Iterator[Row]:
     """Compare deformable attention, as models call it, with its definition on every device."""
     import torch
@@ -188,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     broken = report('versions', versions()) + report('imports', imports())
     if not broken:  # otherwise there is nothing to call
         broken += report('devices and compilers', devices())
+        broken += report('processor', processor())
         title = 'deformable attention: backend, largest difference forward and backward'
         broken += report(f'{title}, in shares of the largest value', attention())
     print(f'broken: {", ".join(row.name for row in broken)}' if broken else 'nothing is broken')

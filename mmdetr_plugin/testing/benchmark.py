@@ -11,6 +11,7 @@ torch.profiler records; memory that other libraries allocate there is not seen.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
@@ -94,6 +95,11 @@ def parser(
         help='cpu: processor time of all threads, for a machine that is busy with other work too',
     )
     out.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
+    out.add_argument(
+        '--keep',
+        action='store_true',
+        help='an interrupted call: do not measure again what the file of --json has',
+    )
     return out
 
 
@@ -110,6 +116,8 @@ def parse(
             'here; leave it out to measure on the CPU'
         )
     torch.set_num_threads(args.threads)
+    # fp32 means 32 bits: with the default of convolutions, TF32, folded norms change the third digit.
+    torch.backends.cudnn.allow_tf32 = False
     words = sys.argv[1:] if words is None else words
     args.command = shlex.join(['python', f'tools/benchmarks/{options.prog}', *words])
     return args
@@ -147,6 +155,8 @@ class Contest:
         self.args = args
         self.machine = machine(args.device)  # before the load is ours
         self.rows: list[Row] = []
+        if args.keep and args.json and args.json.is_file():
+            self.rows = [Row(**row) for row in json.loads(args.json.read_text())['rows']]
 
     def compare(
         self,
@@ -156,7 +166,7 @@ class Contest:
         tolerance: float | None = OUTPUTS,
         memory: bool = True,
     ) -> None:
-        """Time runs that compute the same; the first is the peer.
+        """Time runs that compute the same; the first is the peer. The file of ``--json`` is written.
 
         Args:
             case: name in the table.
@@ -168,6 +178,8 @@ class Contest:
         Raises:
             ValueError: the results differ by more than allowed.
         """
+        if {(case, who) for who in runs} <= {(row.case, row.who) for row in self.rows}:
+            return
         differences = agreement(case, check or runs, tolerance)
         peaks = {who: self._peak(run) if memory else None for who, run in runs.items()}
         for run in runs.values():
@@ -184,15 +196,15 @@ class Contest:
             figures = 1e3 * median, 1e3 * min(times[who]), first / median
             self.rows.append(Row(case, who, *figures, peaks[who], differences.get(who)))
             print(*self.rows[-1].cells(), sep='  ', file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        """Print the table and write the file of ``--json``."""
-        print(f'{self.machine}\n')
-        print(table([HEADER, *(row.cells() for row in self.rows)]), end='')
         if self.args.json:
             rows = [asdict(row) for row in self.rows]
             content = {'machine': self.machine, 'command': self.args.command, 'rows': rows}
             write_json(self.args.json, content)
+
+    def finish(self) -> None:
+        """Print the table."""
+        print(f'{self.machine}\n')
+        print(table([HEADER, *(row.cells() for row in self.rows)]), end='')
 
     def _time(self, run: Run) -> float:
         self._synchronize()

@@ -8,7 +8,7 @@ All variants have the demo's data, augmentation, batch, schedule and backbone, s
 `mmdetr_plugin/testing/variants.py`. With --pretrain they share a frozen backbone that has learnt to
 classify digits, and single maps have stride 8 as in the papers' DC5 models. --size changes the size
 of the pictures. After every evaluation curves.json, curves.png and table.md are written. An
-interrupted run continues after its last complete epoch.
+interrupted run continues after its last complete epoch. The exit code is 3 if the time was over.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for i, name in enumerate(args.names or variants()):
         if (i and time.time() >= deadline) or not train(name, args, curves, deadline):
             print('time is up: run the command again to continue')
-            return 0
+            return 3
     print((args.work_dir / 'table.md').read_text(), end='')
     return 0
 

@@ -3,14 +3,14 @@
 load = dict(type='LoadImageFromFile', backend_args=None)
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 # Pillow's bilinear resize looks at all pixels, as the published training did.
-_resize = [
+_to_square = [
     dict(type='mmdetr_plugin.RoundPixels'),
     dict(type='Resize', scale=(640, 640), keep_ratio=False, backend='pillow'),
 ]
 _square = [
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
-    *_resize,
+    *_to_square,
     dict(type='PackDetInputs'),
 ]
 strong_pipeline = [
@@ -26,7 +26,7 @@ plain_pipeline = [load, load_boxes, *_square]
 switch_to_plain = dict(type='mmdet.PipelineSwitchHook', switch_pipeline=plain_pipeline)
 square_pipeline = [
     load,
-    *_resize,
+    *_to_square,
     load_boxes,
     dict(
         type='PackDetInputs',
