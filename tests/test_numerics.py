@@ -120,7 +120,9 @@ def check_predictions(name: str, case: str) -> None:
 
 def check_batch(name: str, case: str) -> None:
     counts, sizes = {**BATCHES, **LARGE}[case]
-    model = tiny.build(name).train()
+    # torch 2.13 writes past its memory on CPUs in the backward pass of a convolution of 8 channels,
+    # 1 x 1, stride 2, on wide maps in `channels_last`; no model but the shrunk ones has so few.
+    model = tiny.build(name, channels_last=False).train()
     train_step(model, *tiny.batch(counts, sizes))
     model.eval()
     images, samples = tiny.batch(counts, sizes)
