@@ -111,7 +111,6 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
-        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=[PACKAGE, *(f'{PACKAGE}.{name}' for name in find_packages(ROOT / PACKAGE))],

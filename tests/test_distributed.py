@@ -48,17 +48,22 @@ def gradients(kind, case, part, wrap=lambda head: head):
     return [parameter.grad for parameter in head.parameters()]
 
 
-def clipped(part, wrap=lambda net: net):
-    """A network after a step by a gradient that is clipped to a tenth."""
+def shard(net):
+    return FullyShardedDataParallel(net, device_id=torch.device('cpu'))
+
+
+def step(part, wrap=lambda net: net, spoiled=False):
+    """A network after a step by a gradient that is clipped to a tenth; whether it was skipped."""
     torch.manual_seed(0)
     net = wrap(nn.Sequential(nn.Linear(WIDTH, 30), nn.Tanh(), nn.Linear(30, 1)))
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     wrapper = FiniteOptimWrapper(optimizer, clip_grad={'max_norm': 0.1})
     images = torch.randn(IMAGES, WIDTH, generator=torch.Generator().manual_seed(1))[part]
+    images[0] *= float('nan') if spoiled else 1
     with wrapper.optim_context(net):
         loss = (net(images) - 5).square().mean()
     wrapper.update_params(loss)
-    return net
+    return net, wrapper.skipped
 
 
 def work(rank, folder):
@@ -70,14 +75,14 @@ def work(rank, folder):
         for kind in KINDS
         for case in COUNTS
     }
-    sharded = clipped(
-        half, lambda net: FullyShardedDataParallel(net, device_id=torch.device('cpu'))
-    )
+    sharded, _ = step(half, shard)
     with FullyShardedDataParallel.summon_full_params(sharded):
-        weights = [parameter.detach().flatten().clone() for parameter in sharded.parameters()]
+        weights = torch.cat([p.detach().flatten() for p in sharded.parameters()])
+    skipped = [step(half, wrap, rank == 1)[1] for wrap in (DistributedDataParallel, shard)]
+    torch.save(skipped, f'{folder}/skipped{rank}.pth')
     if rank == 0:
         torch.save(averaged, f'{folder}/gradients.pth')
-        torch.save(torch.cat(weights), f'{folder}/weights.pth')
+        torch.save(weights, f'{folder}/weights.pth')
     dist.destroy_process_group()
 
 
@@ -103,6 +108,12 @@ def test_two_processes_equal_one(kind, case, averaged):
 
 def test_sharded_gradients_are_clipped_by_the_norm_of_the_whole(folder):
     """Each of the processes of FSDP has a part of the gradient."""
-    net = clipped(slice(None))
+    net, skipped = step(slice(None))
+    assert not skipped
     expected = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
     torch.testing.assert_close(torch.load(folder / 'weights.pth'), expected)
+
+
+def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_all(folder):
+    for rank in (0, 1):
+        assert torch.load(folder / f'skipped{rank}.pth') == [True, True]

@@ -105,7 +105,8 @@ def test_the_graph_run_eagerly_finds_what_the_model_finds(name: str) -> None:
     images = check.pictures(interface, 2, (96, 128))
     inputs = check.inputs_of(interface, images, (96, 128))
     with torch.no_grad():
-        found = graph(**{key: torch.from_numpy(value) for key, value in inputs.items()}).named()
+        given = {key: torch.from_numpy(value) for key, value in inputs.items()}
+        found = graph.find(**given).named()
     for i, wanted in enumerate(check.expected(model, images)):
         got = {key: value[i].numpy() for key, value in found.items()}
         assert check.difference(got, wanted).within(0.1)

@@ -109,6 +109,7 @@ def test_options_choose(model: Predictor, picture: Path) -> None:
     kept = model(picture, score_thr=0.0, classes=['3', '7'])
     assert set(kept.names) == {'3', '7'}
     assert len(kept) == sum(name in '37' for name in every.names)
+    assert model([]) == []
     together = model([picture, picture], score_thr=0.0, batch_size=2)
     assert np.allclose(together[1].boxes, every.boxes, atol=1e-3)
     half = model(picture, score_thr=0.0, amp='bf16')

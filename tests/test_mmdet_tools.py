@@ -21,6 +21,8 @@ SMALL = (
     *('train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False'),
     *('val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False'),
     *('test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False'),
+    'train_dataloader.dataset.pipeline.8.scale=(128,128)',
+    *(f'{split}_dataloader.dataset.pipeline.2.scale=(128,128)' for split in ('val', 'test')),
 )
 """Options that make the config one short epoch."""
 

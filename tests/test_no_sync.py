@@ -93,7 +93,8 @@ def test_forward_pass_without_padding_copies_nothing_to_the_device(name: str) ->
     assert not copies.seen
     with Copies() as copies:
         model(images, samples, mode='tensor')
-    assert copies.seen.count('tensor') == 2, 'sizes of padded images'
+    made = [name for name in copies.seen if name.endswith('tensor')]
+    assert len(made) == 2, 'sizes of padded images'
 
 
 class Watch(TorchFunctionMode):

@@ -186,7 +186,8 @@ class WindowedViT(BaseModule):
             )
         cells = self.patch_embed(images)
         height, width = cells.shape[-2:]
-        token, codes = self.class_token, None
+        token: Tensor | None = self.class_token
+        codes: Codes | None = None
         if self.pos_embed is None:
             still = int(token is not None)
             size = (height, width, self.head_dims)

@@ -169,7 +169,7 @@ def mask_difference(
 ) -> float:
     """The largest difference of a pixel's probability from that of the graph run by PyTorch, each mask
     compared with that of the nearest box."""
-    found = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    found = graph.find(**{name: torch.from_numpy(value) for name, value in inputs.items()})
     apart = torch.from_numpy(outputs['boxes'])[:, :, None] - found.boxes[:, None]
     nearest = apart.abs().amax(-1).argmin(-1)[..., None, None]
     assert found.masks is not None  # the model has a mask head

@@ -20,7 +20,7 @@ from .openvino_file import write_openvino
 from .program import capture
 from .runners import onnx_runner, openvino_runner
 
-HALF_FACTOR = 50.0
+HALF_FACTOR = 10.0
 """By how much the tolerances are wider in half precision."""
 SUFFIX = '.onnx'
 

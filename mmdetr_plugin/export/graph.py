@@ -68,8 +68,13 @@ class DetectionGraph(nn.Module):
         self.register_buffer('mean', given.mean.clone() if normalised else torch.zeros(3, 1, 1))
         self.register_buffer('std', given.std.clone() if normalised else torch.ones(3, 1, 1))
 
-    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Found:
-        """See :class:`~.interface.Interface` for the inputs."""
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The outputs that there are, in the order of :data:`OUTPUTS`; a tuple, which files of
+        ``torch.export`` can hold. See :class:`~.interface.Interface` for the inputs."""
+        return tuple(self.find(images, sizes).named().values())
+
+    def find(self, images: Tensor, sizes: Tensor | None = None) -> Found:
+        """As :meth:`forward`, by name."""
         x = self._normalised(images, sizes)
         outputs = self.model.run(x, aux=False, sizes=sizes)
         prediction = outputs.layers[-1]

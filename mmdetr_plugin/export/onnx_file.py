@@ -23,7 +23,7 @@ def write_onnx(program: ExportedProgram, interface: Interface, path: Path) -> No
     """Write the graph with its weights into one file, with the interface as its metadata."""
     from .translations import translations
 
-    count = sum(value is not None for value in program.graph_signature.user_outputs)
+    count = len(program.graph_signature.user_outputs)
     with warnings.catch_warnings(), quiet('torch.onnx', 'onnxscript', 'onnx_ir'):
         warnings.simplefilter('ignore')
         made: Any = torch.onnx.export(

@@ -31,25 +31,31 @@ def example(interface: Interface, batch: int = 2, cells: tuple[int, int] = (5, 7
     return [images, torch.tensor(sizes)]
 
 
-def capture(graph: DetectionGraph, interface: Interface) -> ExportedProgram:
+def capture(
+    graph: DetectionGraph, interface: Interface, batch: int | None = None
+) -> ExportedProgram:
     """The graph of any batch, and of any height and width unless the interface fixes them.
+
+    Args:
+        batch: the only number of images that it takes, where the size is fixed too; None = any.
 
     Raises:
         ValueError: the model cannot be exported: see :mod:`.limits`, or torch says why.
     """
     check_exportable(graph.model, interface.fixed is not None)
-    batch = Dim('batch', min=1, max=LARGEST)
-    sides: dict[int, Any] = {0: batch}
+    number = Dim('batch', min=1, max=LARGEST)
+    sides: dict[int, Any] = {0: number}
     if interface.fixed is None:
         for axis, name in ((2, 'rows'), (3, 'columns')):
             sides[axis] = interface.divisor * Dim(name, min=1, max=LARGEST)
-    shapes = {'images': sides, 'sizes': {0: batch}}
+    shapes = {'images': sides, 'sizes': {0: number}}
+    dynamic = {name: shapes[name] for name in interface.names} if batch is None else None
     try:
         with torch.no_grad():
             return torch.export.export(
                 graph.eval(),
-                tuple(example(interface)),
-                dynamic_shapes={name: shapes[name] for name in interface.names},
+                tuple(example(interface, batch or 2)),
+                dynamic_shapes=dynamic,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except RuntimeError as error:  # what torch's own errors are

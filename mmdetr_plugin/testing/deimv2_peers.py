@@ -40,36 +40,38 @@ def transformers_model(model: ConfigDict) -> Any:
 
     vit, encoder, decoder = model.backbone.vit, model.encoder, model.decoder
     fusion = encoder.fusion
-    backbone = transformers.DINOv3ViTConfig(
-        hidden_size=vit.embed_dims,
-        intermediate_size=4 * vit.embed_dims,
-        num_hidden_layers=vit.depth,
-        num_attention_heads=vit.num_heads,
-        patch_size=vit.patch_size,
-        out_indices=[i + 1 for i in vit.out_indices],  # 0 is what enters the first block
-        layer_norm_eps=1e-6,
-        key_bias=True,
-        pos_embed_rescale=None,
-        apply_layernorm=False,
-    )
     widths = [model.embed_dims] * model.num_levels
+    backbone: dict[str, Any] = {
+        'hidden_size': vit.embed_dims,
+        'intermediate_size': 4 * vit.embed_dims,
+        'num_hidden_layers': vit.depth,
+        'num_attention_heads': vit.num_heads,
+        'patch_size': vit.patch_size,
+        'out_indices': [i + 1 for i in vit.out_indices],  # 0 is what enters the first block
+        'layer_norm_eps': 1e-6,
+        'key_bias': True,
+        'pos_embed_rescale': None,
+        'apply_layernorm': False,
+    }
+    detector: dict[str, Any] = {
+        'num_labels': model.num_classes,
+        'num_queries': model.queries.num_queries,
+        'encoder_in_channels': widths,
+        'encoder_hidden_dim': model.embed_dims,
+        'encoder_ffn_dim': encoder.layer.ffn.hidden_dims,
+        'encoder_fuse_op': encoder.join,
+        'encoder_has_trailing_conv': fusion.smooth,
+        'hidden_expansion': fusion.expansion,
+        'depth_mult': fusion.num_blocks / 3,
+        'd_model': model.embed_dims,
+        'decoder_in_channels': widths,
+        'decoder_ffn_dim': 2 * decoder.layer.ffn.hidden_dims,
+        'decoder_layers': decoder.num_layers,
+        'decoder_n_points': list(decoder.layer.cross_attn.num_points),
+        'decoder_activation_function': 'silu',
+    }
     config = transformers.Deimv2Config(
-        backbone_config=backbone,
-        num_labels=model.num_classes,
-        num_queries=model.queries.num_queries,
-        encoder_in_channels=widths,
-        encoder_hidden_dim=model.embed_dims,
-        encoder_ffn_dim=encoder.layer.ffn.hidden_dims,
-        encoder_fuse_op=encoder.join,
-        encoder_has_trailing_conv=fusion.smooth,
-        hidden_expansion=fusion.expansion,
-        depth_mult=fusion.num_blocks / 3,
-        d_model=model.embed_dims,
-        decoder_in_channels=widths,
-        decoder_ffn_dim=2 * decoder.layer.ffn.hidden_dims,
-        decoder_layers=decoder.num_layers,
-        decoder_n_points=list(decoder.layer.cross_attn.num_points),
-        decoder_activation_function='silu',
+        backbone_config=transformers.DINOv3ViTConfig(**backbone), **detector
     )
     return transformers.Deimv2ForObjectDetection(config).eval()
 

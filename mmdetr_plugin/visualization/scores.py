@@ -118,8 +118,10 @@ def _bars(axes: Axes, values: Mapping[str, float], form: str) -> None:
     axes.set_xlim(left, left + 1.2 * (right - left))
     for place, value in zip(places, values.values()):
         text = 'none' if np.isnan(value) else f'{value:{form}}'
-        x = max(0.0, np.nan_to_num(value))
-        axes.annotate(text, (x, place), (3, 0), textcoords='offset points', va='center', size=8)
+        x = max(0.0, 0.0 if np.isnan(value) else value)
+        axes.annotate(
+            text, (x, float(place)), (3, 0), textcoords='offset points', va='center', size=8
+        )
 
 
 def _below(figure: Figure, number: int) -> None:

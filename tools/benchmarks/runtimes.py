@@ -75,7 +75,7 @@ def of_eager(model: DETR, images: Sequence[np.ndarray]) -> Result:
 
 @torch.no_grad()
 def of_graph(graph: DetectionGraph, inputs: Mapping[str, np.ndarray]) -> Result:
-    found = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    found = graph.find(**{name: torch.from_numpy(value) for name, value in inputs.items()})
     return sorted_scores(found.scores[0].numpy(), found.labels[0].numpy())
 
 
