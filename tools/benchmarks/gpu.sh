@@ -188,7 +188,7 @@ if [ -n "$small" ]; then
     precisions=(fp32 bf16) batches=(2) square=(--small --size 64 96) tiny_model=(--small --size 64 96)
     tiny_map=(--size 64 96 --no-inductor) tiny_tokens=(--tokens 40)
     tiny_matching=(--batch 2 --layers 2 --queries 12 --objects 3)
-    tiny_amp=(detr_r50 --steps 12 --workers 0) tiny_demo=(--epochs 1) tiny_latency=(rf_detr_nano)
+    tiny_amp=(detr_r50 --steps 12 --workers 0) tiny_demo=(--epochs 1) tiny_latency=(rt_detr_r18)
     digits+=(--num-train 96 --num-val 4)
     training_length=(detr_r50 --epochs 1 --images 8 --size 96 --workers 0)
 fi

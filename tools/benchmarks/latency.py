@@ -31,6 +31,8 @@ from mmdetr_plugin.testing.benchmark import machine, parse, parser, table
 from mmdetr_plugin.testing.inputs import images, samples, tested_size
 
 ROOT = project_root()
+AP = 'box AP of the authors'
+"""The metric in the model index."""
 Measured = dict[str, dict[str, Any]]
 
 
@@ -40,11 +42,8 @@ def published() -> dict[str, tuple[str, float]]:
     found = {}
     for model in index['Models']:
         for result in model.get('Results', ()):
-            if 'box AP' in result['Metrics']:
-                found[Path(model['Config']).stem] = (
-                    model['In Collection'],
-                    result['Metrics']['box AP'],
-                )
+            if AP in result['Metrics']:
+                found[Path(model['Config']).stem] = model['In Collection'], result['Metrics'][AP]
     return found
 
 
