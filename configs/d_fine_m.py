@@ -4,3 +4,7 @@ _base_ = ['./_base_/models/d_fine_size_m.py', './_base_/coco_d_fine_132e.py']
 model = dict(num_classes=80)
 _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
 optim_wrapper = dict(optimizer=dict(lr=2e-4), paramwise_cfg=_rates)
+custom_hooks = [
+    {**x, 'augment': _base_.sized['m']} if 'sizes' in x.get('augment', ()) else x
+    for x in _base_.custom_hooks
+]

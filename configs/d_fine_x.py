@@ -6,6 +6,6 @@ _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.01)), bias_decay_mult=1.0
 optim_wrapper = dict(optimizer=dict(lr=2.5e-4, weight_decay=1.25e-4), paramwise_cfg=_rates)
 # The average forgets faster in the second stage.
 custom_hooks = [
-    *_base_.custom_hooks[:-1],
-    dict(_base_.custom_hooks[-1], momentum=2e-4),
+    {**x, 'augment': _base_.sized['x']} if 'sizes' in x.get('augment', ()) else x
+    for x in [*_base_.custom_hooks[:-1], dict(_base_.custom_hooks[-1], momentum=2e-4)]
 ]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from ..ops import nms, regions  # noqa: F401 - registers the operators
 
+op: Any = opset18  # its types are those of constants, not of a graph's values
 INT64 = 7
 """ONNX's number of the type."""
 

@@ -111,14 +111,15 @@ class SeparateRPNHead(RPNHead):
         anchors = self.prior_generator.grid_priors(
             [x.shape[-2:] for x in maps], device=image_wh.device
         )
+        levels = zip(*self(tuple(maps)), anchors, strict=True)
         found = [
-            self._best(*level, image_wh, i)
-            for i, level in enumerate(zip(*self(tuple(maps)), anchors, strict=True))
+            self._best(objectness, deltas, places, image_wh, i)
+            for i, (objectness, deltas, places) in enumerate(levels)
         ]
-        boxes, scores, levels = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+        boxes, scores, numbers = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
         valid = (boxes[..., 2:] - boxes[..., :2]).amin(-1) > self.test_cfg.min_bbox_size
         threshold = self.test_cfg.nms.iou_threshold
-        kept = distinct(apart(boxes, levels), scores, threshold, valid)
+        kept = distinct(apart(boxes, numbers), scores, threshold, valid)
         ranked = torch.where(kept, scores, -1.0)
         scores, index = ranked.topk(self.test_cfg.max_per_img)
         return boxes.gather(1, index[..., None].expand(-1, -1, 4)), scores >= 0
