@@ -78,7 +78,7 @@ def test_onnx_of_one_size_finds_what_the_model_finds(name: str, tmp_path: Path) 
     assert_exported(predictor(name), tmp_path / 'model.onnx', FIXED_SIZE)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('name', tiny.CONFIGS)
 def test_onnx_of_any_size_finds_what_the_model_finds(name: str, tmp_path: Path) -> None:
     """But where :mod:`mmdetr_plugin.export.limits` says that there must be one size."""

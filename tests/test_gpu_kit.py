@@ -128,7 +128,7 @@ def test_tables_need_figures(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         assert text in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('stage', STAGES)
 def test_stages_run_on_the_cpu(stage: str, tmp_path: Path) -> None:
     out = tmp_path / 'out'
