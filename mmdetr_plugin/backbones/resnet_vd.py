@@ -24,11 +24,11 @@ class ResNetVD(DilatedResNet):
 
     Args:
         depth: 18, 34, 50 or 101.
-        options: further arguments of mmdet's ``ResNet``.
+        kwargs: further arguments of mmdet's ``ResNet``.
     """
 
-    def __init__(self, depth: int, **options: Any) -> None:
-        super().__init__(depth, deep_stem=True, avg_down=True, **options)
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        super().__init__(depth, deep_stem=True, avg_down=True, **kwargs)
         self._register_load_state_dict_pre_hook(self._rename_published)
 
     def make_res_layer(self, **options: Any) -> ResLayer:
