@@ -4,7 +4,3 @@ _base_ = ['./_base_/models/d_fine_size_m.py', './_base_/models/deim.py', './_bas
 model = dict(num_classes=80, **_base_.deim)
 _rates = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
 optim_wrapper = dict(optimizer=dict(lr=4e-4), paramwise_cfg=_rates)
-custom_hooks = [
-    {**x, 'augment': _base_.sized['m']} if 'sizes' in x.get('augment', ()) else x
-    for x in _base_.custom_hooks
-]

@@ -84,7 +84,7 @@ def config(data: Path, work_dir: Path, epochs: int = 4, workers: int = 0) -> Con
 
 def train(cfg: Config, name: str, *hooks: Hook) -> Runner:
     """Runs of one process share their records unless they have names of their own."""
-    cfg.experiment_name = name
+    cfg.experiment_name = cfg.visualizer.name = name
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)

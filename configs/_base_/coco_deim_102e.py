@@ -1,7 +1,8 @@
 # As coco_deim_132e.py, but 102 epochs: what happens at an epoch there happens at another one here.
 _base_ = './coco_deim_132e.py'
 
-_epochs = {'64': 49, '120': 90, '56': 41}
+_new = {'64': 49, '120': 90, '56': 41}
+_new[str(_base_.sized['s'])] = _base_.sized['m']
 train_cfg = dict(max_epochs=102)
-param_scheduler = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.param_scheduler]
-custom_hooks = [{k: _epochs.get(str(v), v) for k, v in x.items()} for x in _base_.custom_hooks]
+param_scheduler = [{k: _new.get(str(v), v) for k, v in x.items()} for x in _base_.param_scheduler]
+custom_hooks = [{k: _new.get(str(v), v) for k, v in x.items()} for x in _base_.custom_hooks]
