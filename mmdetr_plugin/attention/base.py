@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..build import build_slot
 from ..ops.attention import attend_blocks, takes_blocks
+from ..ops.exporting import exporting
 from ..registry import MODELS
 from ..structures import Memory, State
 from .records import Attention, DenseAttention, attention_weights
@@ -70,6 +71,8 @@ def attend(
         # Fused on the CPU for values as wide as the keys only, and then twice as fast.
         v = F.pad(v, (0, missing))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    if exporting():  # other runtimes do not order the result as torch's kernel does
+        out = out.contiguous()
     return join_heads(out[..., :width])
 
 
