@@ -3,7 +3,7 @@ _base_ = [
     './_base_/models/dino.py',
     './_base_/models/digits_size.py',
     './_base_/datasets/digits_panoptic.py',
-    './_base_/schedules/digits.py',
+    './_base_/schedules/digits_3e.py',
     './_base_/default_runtime.py',
 ]
 
@@ -22,12 +22,5 @@ model = dict(
             loss_dice=dict(type='MaskDiceLoss', loss_weight=1.0))),
     postprocess=dict(type='PanopticTopK', num_things=10, max_per_img=100))
 
-max_epochs = 3
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(_base_.param_scheduler[1], T_max=max_epochs),
-]
 visualizer = dict(type='mmdetr_plugin.PanopticVisualizer')
 default_hooks = dict(checkpoint=dict(save_best='coco_panoptic/PQ', rule='greater'))

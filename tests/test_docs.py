@@ -61,7 +61,12 @@ def options() -> list[tuple[str, str]]:
 def test_python_runs(name: str, tmp_path: Path) -> None:
     script = tmp_path / 'blocks.py'
     script.write_text('\n'.join([*code(name), "print('all ran')"]), encoding='utf-8')
-    for folder in ('configs', 'docs', 'tests', 'tools'):  # what blocks write stays out of the project
+    for folder in (
+        'configs',
+        'docs',
+        'tests',
+        'tools',
+    ):  # what blocks write stays out of the project
         (tmp_path / folder).symlink_to(ROOT / folder)
     assert run([sys.executable, '-W', 'ignore', script], tmp_path).endswith('all ran\n')
 

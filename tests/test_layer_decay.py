@@ -89,9 +89,18 @@ SWIN = dict(
 )
 
 
+def assert_rates(
+    groups: dict[str, dict], last: float, above: dict[str, int], decaying: tuple[str, ...]
+) -> None:
+    """Rates by the number of blocks ``above``; names with a part of ``decaying`` decay."""
+    for name, number in above.items():
+        group = groups[f'backbone.{name}']
+        assert group['lr'] == pytest.approx(last * 0.5**number), name
+        assert (group['weight_decay'] > 0) == any(part in name for part in decaying), name
+
+
 def test_blocks_of_swin_are_counted_through_its_stages() -> None:
     groups = groups_of('dino_r50', SWIN)
-    last = 1e-4 * 0.1
     expected = {
         'norm2.weight': 0,
         'stages.2.blocks.2.attn.w_msa.qkv.weight': 1,
@@ -101,11 +110,7 @@ def test_blocks_of_swin_are_counted_through_its_stages() -> None:
         'stages.0.blocks.0.attn.w_msa.relative_position_bias_table': 6,
         'patch_embed.projection.weight': 7,
     }
-    for name, above in expected.items():
-        group = groups[f'backbone.{name}']
-        assert group['lr'] == pytest.approx(last * 0.5**above), name
-        kept = 'qkv' in name or 'reduction' in name or 'projection' in name
-        assert (group['weight_decay'] > 0) == kept, name
+    assert_rates(groups, 1e-4 * 0.1, expected, ('qkv', 'reduction', 'projection'))
     assert groups['neck.convs.0.conv.weight']['lr'] == 1e-4
 
 
@@ -113,17 +118,13 @@ def test_blocks_of_a_resnet_are_counted_through_its_stages() -> None:
     groups = groups_of(
         'detr_r50', dict(type='mmdet.ResNet', depth=18, frozen_stages=-1, norm_eval=False)
     )
-    last = 1e-5
     expected = {
         'conv1.weight': 9,
         'bn1.weight': 9,
         'layer1.0.conv1.weight': 8,
         'layer4.1.bn2.bias': 1,
     }
-    for name, above in expected.items():
-        group = groups[f'backbone.{name}']
-        assert group['lr'] == pytest.approx(last * 0.5**above), name
-        assert (group['weight_decay'] > 0) == ('conv' in name), name
+    assert_rates(groups, 1e-5, expected, ('conv',))
 
 
 def test_errors_name_the_remedy() -> None:

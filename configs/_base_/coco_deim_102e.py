@@ -1,6 +1,7 @@
 # As coco_deim_132e.py, but 102 epochs: what happens at an epoch there happens at another one here.
 _base_ = './coco_deim_132e.py'
 
+# Values of hooks by their text, and what takes their place.
 _new = {'64': 49, '120': 90, '56': 41}
 _new[str(_base_.sized['s'])] = _base_.sized['m']
 train_cfg = dict(max_epochs=102)

@@ -13,7 +13,7 @@ from .hf import tie_
 from .layout import Layout, Names, Target
 from .official import LAYER
 from .registry import register
-from .rt_detr import scales, without_sizes
+from .rt_detr import of_neck, scales, without_sizes
 
 if TYPE_CHECKING:
     from mmdet.models.necks import ChannelMapper
@@ -43,11 +43,7 @@ def constants(model: DETR) -> dict[str, Tensor]:
 
 
 def neck(part: ChannelMapper) -> Names:
-    names: dict[str, Target] = {}
-    for i in range(len(part.convs)):
-        names[f'convs.{i}.conv.'] = f'/backbone.convs.{i}.'
-        names[f'convs.{i}.bn.'] = f'/backbone.norms.{i}.'
-    return names
+    return of_neck(part, '/backbone.convs.{}.', '/backbone.norms.{}.')
 
 
 def adapter(part: SpatialTuningAdapter) -> Names:

@@ -89,18 +89,19 @@ def hybrid(part: HybridEncoder) -> Names:
 
 
 def neck_v1(neck: ChannelMapper) -> Names:
-    return of_neck(neck, '0', '1')
+    return of_neck(neck, '/encoder.input_proj.{}.0.', '/encoder.input_proj.{}.1.')
 
 
 def neck_v2(neck: ChannelMapper) -> Names:
-    return of_neck(neck, 'conv', 'norm')
+    return of_neck(neck, '/encoder.input_proj.{}.conv.', '/encoder.input_proj.{}.norm.')
 
 
 def of_neck(neck: ChannelMapper, conv: str, norm: str) -> Names:
+    """By the place of the convolution and of the norm of level ``{}``."""
     names: dict[str, Target] = {}
     for i in range(len(neck.convs)):
-        names[f'convs.{i}.conv.'] = f'/encoder.input_proj.{i}.{conv}.'
-        names[f'convs.{i}.bn.'] = f'/encoder.input_proj.{i}.{norm}.'
+        names[f'convs.{i}.conv.'] = conv.format(i)
+        names[f'convs.{i}.bn.'] = norm.format(i)
     return names
 
 
