@@ -18,8 +18,8 @@ class SharedThreadsHook(Hook):
 
     The number stays as it is
 
-    * if ``OMP_NUM_THREADS`` is set, or ``randomness.deterministic``: with another number of threads, sums
-      are rounded differently;
+    * if ``OMP_NUM_THREADS`` is set, or ``randomness.deterministic``: sums are rounded differently with
+      another number of threads;
     * if the model is compiled, which is done for one number;
     * on a GPU.
 
