@@ -142,7 +142,7 @@ def train(small: bool, adapt: bool) -> None:
             if adapt:
                 threads.adapt()
             steps, seconds = steps + 1, time.perf_counter() - begun
-        print(steps / seconds, flush=True)
+        print(steps / seconds if steps else 0.0, flush=True)
 
 
 @contextlib.contextmanager
