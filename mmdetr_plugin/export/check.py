@@ -147,11 +147,17 @@ def difference(
     return Difference(float(ranked), float(max(nearest.min(0).max(), nearest.min(1).max())))
 
 
-def compare(run: Run, model: DETR, interface: Interface, tolerance: float = SCORES) -> Difference:
-    """The largest differences of all :func:`cases`."""
+def compare(
+    run: Run,
+    model: DETR,
+    interface: Interface,
+    tolerance: float = SCORES,
+    trials: Sequence[tuple[int, Size]] | None = None,
+) -> Difference:
+    """The largest differences of some trials (pictures at once, size); None = all :func:`cases`."""
     worst = Difference()
     graph = None if model.mask_head is None else DetectionGraph(model)
-    for batch, size in cases(interface):
+    for batch, size in cases(interface) if trials is None else trials:
         images = pictures(interface, batch, size)
         inputs = inputs_of(interface, images, size)
         outputs = run(inputs)

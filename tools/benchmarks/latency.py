@@ -81,14 +81,24 @@ def rows(measured: Measured, known: Mapping[str, tuple[str, float]]) -> list[lis
     return cells
 
 
+def best(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (ms, AP) that no faster one equals or surpasses, the fastest first."""
+    kept: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or point[1] > kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
 def plot(
     measured: Measured, known: Mapping[str, tuple[str, float]], title: str, path: Path
 ) -> None:
-    """AP against latency, one line for each family."""
+    """AP against latency; a line joins the models of a family that are worth their time."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = pyplot.subplots(figsize=(10, 6), layout='constrained')
     families: dict[str, list[tuple[float, float]]] = {}
@@ -97,21 +107,17 @@ def plot(
         families.setdefault(family, []).append((one['ms'], ap))
     colours, markers = pyplot.get_cmap('tab20')(range(20)), 'osD^v'
     for i, (family, points) in enumerate(sorted(families.items())):
-        axes.plot(
-            *zip(*sorted(points), strict=True),
-            color=colours[i % 20],
-            marker=markers[i % len(markers)],
-            linewidth=1,
-            markersize=5,
-            label=family,
-        )
+        colour = colours[i % 20]
+        axes.plot(*zip(*best(points), strict=True), color=colour, linewidth=1)
+        marker = markers[i % len(markers)]
+        axes.scatter(*zip(*points, strict=True), 25, color=colour, marker=marker, label=family)
     axes.set(
         xscale='log', xlabel='ms for one image (log)', ylabel='published COCO AP (%)', title=title
     )
-    for which in ('major', 'minor'):
-        axes.xaxis.set_tick_params(which=which, labelsize=8)
-        getattr(axes.xaxis, f'set_{which}_formatter')('{x:.0f}')
-    axes.grid(alpha=0.3, which='both')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter('{x:.0f}')
+    axes.grid(alpha=0.3)
     figure.legend(loc='outside right upper', fontsize='small')
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
@@ -142,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_json(args.json, {'machine': described, 'models': measured})
     print(described, '\n\n' + table(rows(measured, known)), sep='', end='')
     if args.plot:
-        plot(measured, known, described.partition(',')[0], args.plot)
+        processor = described.partition(',')[0]
+        title = f'{processor}: time of one image, and the AP that its authors published'
+        plot(measured, known, title, args.plot)
     return 0
 
 

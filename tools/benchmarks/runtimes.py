@@ -21,35 +21,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 
 from mmdetr_plugin.detector import DETR
-from mmdetr_plugin.engine.project import config_path
-from mmdetr_plugin.export import DetectionGraph, Interface, capture
+from mmdetr_plugin.export import DetectionGraph, capture
 from mmdetr_plugin.export.check import Run, compare, expected, inputs_of, pictures
-from mmdetr_plugin.export.interface import interface_of
 from mmdetr_plugin.export.onnx_file import write_onnx
 from mmdetr_plugin.export.runners import capabilities, onnx_runner, openvino_runner
-from mmdetr_plugin.registry import MODELS
-from mmdetr_plugin.testing import TINY, shrink
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
-from mmdetr_plugin.testing.inputs import add_small, configure_
+from mmdetr_plugin.testing.exporting import detector
+from mmdetr_plugin.testing.inputs import add_small
 
 NAMES = ('detr_r50', 'deformable_detr_r50')
 RUNTIMES = ('eager', 'folded', 'onnx', 'onnx-int8', 'openvino', 'openvino-bf16')
 SIZE = (480, 640)
-
-
-def detector(name: str, small: bool) -> tuple[DETR, Interface]:
-    """The model of a config with random weights, and the interface of its graph."""
-    torch.manual_seed(0)
-    cfg = Config.fromfile(config_path(name))
-    cfg.model.backbone.init_cfg = None
-    if small:
-        cfg.model = shrink(cfg.model, TINY)
-    model = configure_(MODELS.build(cfg.model).eval())
-    classes = tuple(f'class {i}' for i in range(model.num_classes))
-    return model, interface_of(cfg, model.data_preprocessor.pad_size_divisor, classes)
 
 
 def quantized(source: Path) -> Path:
@@ -107,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(options, argv)
     contest = Contest(args)
     for name in args.names or NAMES:
-        model, interface = detector(name, args.small)
+        model, interface, _ = detector(name, args.small)
         size = tuple(args.size)
         images = pictures(interface, 1, size)
         inputs = inputs_of(interface, images, size)

@@ -1,0 +1,32 @@
+"""Models with random weights for the benchmarks of exported files."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.config import Config
+
+from ..detector import DETR
+from ..engine.project import config_path
+from ..export.interface import Interface, interface_of
+from ..registry import MODELS
+from ..structures import Size
+from .inputs import configure_, tested_size
+from .shrinking import TINY, shrink
+
+
+def detector(
+    name: str, small: bool = False, fixed: Size | None = None
+) -> tuple[DETR, Interface, Size]:
+    """The model of a config with random weights, the interface of its graph, and the (height, width)
+    of a picture of 3 : 4 as the config tests it, rounded up to what the graph takes."""
+    torch.manual_seed(0)
+    cfg = Config.fromfile(config_path(name))
+    cfg.model.backbone.init_cfg = None
+    if small:
+        cfg.model = shrink(cfg.model, TINY)
+    model = configure_(MODELS.build(cfg.model).eval())
+    classes = tuple(f'class {i}' for i in range(model.num_classes))
+    interface = interface_of(cfg, model.data_preprocessor.pad_size_divisor, classes, fixed)
+    step = interface.divisor
+    height, width = (-(-side // step) * step for side in tested_size(cfg))
+    return model, interface, fixed or (height, width)
