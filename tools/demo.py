@@ -8,10 +8,14 @@ make demo ARGS=--resume      # continue an interrupted run
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner

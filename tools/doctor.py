@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import shutil
 import subprocess
@@ -51,6 +52,8 @@ MMCV = (
 REBUILD, REBUILD_CUDA = MMCV.format(''), MMCV.format('MMCV_WITH_OPS=1 FORCE_CUDA=1 ')
 BFLOAT16 = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16'}
 """Instructions for it, by their names in /proc/cpuinfo."""
+WAITS = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')
+"""Variables that say how long a thread waits for others before it sleeps."""
 SIDE, PRODUCTS = 512, 5
 TORCH = 'choose the command for torch at https://pytorch.org/get-started/locally, then compile mmcv'
 
@@ -180,6 +183,46 @@ def product_seconds(dtype: torch.dtype) -> float:
     return min(times[1:])
 
 
+def threads() -> Iterator[Row]:
+    """How many threads torch has, and how long they spin before they sleep."""
+    import torch
+
+    from mmdetr_plugin.engine.threads import WAITING
+
+    usable, load = usable_processors(), os.getloadavg()[0]
+    value = f'{torch.get_num_threads()} of torch, {usable} processors, load {load:.1f}'
+    fixed = 'OMP_NUM_THREADS' in os.environ
+    busy = 'other work is running; training uses fewer threads meanwhile (docs/training.md)'
+    note = (NOTE, busy) if load > usable and not fixed else ()
+    yield Row('threads', f'{value}{", fixed by OMP_NUM_THREADS" if fixed else ""}', *note)
+
+    library = openmp_library()
+    chosen = [f'{name}={os.environ[name]}' for name in WAITS if name in os.environ]
+    if chosen:
+        yield Row('waiting threads', f'{library}, {", ".join(chosen)}')
+        return
+    setting = ' '.join(f'{name}={number}' for name, number in WAITING.items())
+    advice = f'the tools set {setting}; for scripts of your own: export {setting}'
+    if 'libgomp' not in library:
+        advice = f'{setting}, which the tools set, is for libgomp; try KMP_BLOCKTIME=0'
+    yield Row('waiting threads', f'{library}, as it does by default', NOTE, advice)
+
+
+def usable_processors() -> int:
+    """The number of processors that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def openmp_library() -> str:
+    """The library whose threads torch uses, as far as Linux tells."""
+    maps = Path('/proc/self/maps')
+    loaded = maps.read_text() if maps.is_file() else ''
+    found = [name for name in ('libgomp', 'libiomp5', 'libomp') if f'/{name}' in loaded]
+    return ' and '.join(found) or 'an unknown library'
+
+
 def attention() -> Iterator[Row]:
     """Compare deformable attention, as models call it, with its definition on every device."""
     import torch
@@ -225,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not broken:  # otherwise there is nothing to call
         broken += report('devices and compilers', devices())
         broken += report('processor', processor())
+        broken += report('threads', threads())
         title = 'deformable attention: backend, largest difference forward and backward'
         broken += report(f'{title}, in shares of the largest value', attention())
     print(f'broken: {", ".join(row.name for row in broken)}' if broken else 'nothing is broken')

@@ -13,10 +13,14 @@ PNGs. A file that cannot be read is reported and left out. The exit code is 1 if
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 from mmengine.utils import ProgressBar
 

@@ -10,9 +10,13 @@ The model is evaluated on the validation images of its config. The page is one f
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 from tqdm import tqdm
 

@@ -9,10 +9,14 @@ Logs, pictures and the evaluated config are written to the folder `test` in the 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 from mmdet.evaluation import CocoMetric
 from mmengine.config import Config, ConfigDict

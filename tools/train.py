@@ -6,8 +6,12 @@ python tools/train.py configs/deformable_detr_r50.py --amp --resume
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 import mmdetr_plugin.engine.command_line as command_line
 

@@ -6,7 +6,8 @@ custom_imports = dict(imports=['mmdetr_plugin'], allow_failed_imports=False)
 # A run may be killed at any moment; one that is resumed goes on as if it had not been.
 default_hooks = dict(
     checkpoint=dict(type='mmdetr_plugin.WholeCheckpointHook', max_keep_ckpts=3, save_best='auto'),
-    sampler_seed=dict(type='mmdetr_plugin.EpochSeedHook'))
+    sampler_seed=dict(type='mmdetr_plugin.EpochSeedHook'),
+    threads=dict(type='mmdetr_plugin.SharedThreadsHook'))
 # The data set must have as many classes as the model; weights of others are made to fit. The log says
 # what is trained, on what batch.
 custom_hooks = [

@@ -12,10 +12,14 @@ table.md is written again. An interrupted run continues after its last complete 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/training.md
+    os.environ.setdefault('GOMP_SPINCOUNT', '20000')
 
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint

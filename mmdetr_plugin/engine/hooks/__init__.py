@@ -9,6 +9,7 @@ from .nonfinite import NonFiniteHook
 from .parameter_table import ParameterTableHook
 from .restart import RestartFromBestHook
 from .seed import EpochSeedHook
+from .shared_threads import SharedThreadsHook
 from .validation_loss import ValidationLossHook
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'NonFiniteHook',
     'ParameterTableHook',
     'RestartFromBestHook',
+    'SharedThreadsHook',
     'ValidationLossHook',
     'WholeCheckpointHook',
 ]
