@@ -269,3 +269,8 @@ def test_shifted_extent_changes_only_what_is_all_padding() -> None:
     shifted = SinePosition(WIDTH, offset=-0.5, shifted_extent=True)([mask])[0]
     torch.testing.assert_close(plain[~mask], shifted[~mask])
     assert (plain - shifted)[mask].abs().max() > 0.1
+
+
+def test_there_must_be_a_level() -> None:
+    with pytest.raises(ValueError, match='levels must name at least one feature level, got none'):
+        SemanticAlignedAttention(8, 2, levels=())

@@ -235,3 +235,8 @@ def own(name: str) -> int:
     model = build_shapes(tiny.load(name).model)
     named = model.named_parameters()
     return sum(p.numel() for n, p in named if p.requires_grad and not n.startswith('backbone.'))
+
+
+def test_candidates_need_a_cost() -> None:
+    with pytest.raises(ValueError, match='costs must name at least one cost, got an empty list'):
+        CandidateAssigner([])

@@ -91,6 +91,8 @@ class SemanticAlignedAttention(AttentionOp):
     ) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
+        if not levels:
+            raise ValueError('levels must name at least one feature level, got none; take (0,)')
         self.num_heads = num_heads
         self.dropout = dropout
         self.gaussian = gaussian

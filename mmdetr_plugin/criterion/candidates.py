@@ -122,9 +122,14 @@ class CandidateAssigner(Assigner):
 
     Args:
         costs: configs of :class:`CandidateCost`.
+
+    Raises:
+        ValueError: there is none.
     """
 
     def __init__(self, costs: Sequence[Mapping[str, Any]]) -> None:
+        if not costs:
+            raise ValueError('costs must name at least one cost, got an empty list; add one')
         self.costs: list[CandidateCost] = [
             build_slot(TASK_UTILS, cfg, f'costs.{i}') for i, cfg in enumerate(costs)
         ]
