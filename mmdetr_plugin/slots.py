@@ -18,6 +18,7 @@ from .compilation import compile_transformer
 from .freezing import freeze_, one_list
 from .heads import Head, MaskHead, PostProcess
 from .ops.folding import fold_norms_, unfold_replaced_
+from .ops.fused_blocks import fuse_blocks_
 from .queries import QuerySource
 from .registry import MODELS
 from .teacher import Teacher
@@ -144,9 +145,9 @@ class SlottedDetector(BaseDetector):
         self.mask_head = build(mask_head, 'mask_head', contract=MaskHead, in_channels=finer)
         self.compiled = compile_transformer(compile, mask_head is not None)
         self.teacher = None if teacher is None else Teacher(num_classes=num_classes, **teacher)
-        fold_norms_(self.neck)
-        if self.encoder is not None:
-            fold_norms_(self.encoder)
+        for part in filter(None, (self.neck, self.encoder)):
+            fold_norms_(part)
+            fuse_blocks_(part)
         if channels_last:
             for part in filter(None, (self.backbone, self.neck, self.encoder)):
                 part.to(memory_format=torch.channels_last)

@@ -210,15 +210,15 @@ def test_compiles_without_a_break(name: str) -> None:
 
 @needs_numba
 def test_no_cache_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmdetr_plugin.ops import deformable_kernels
+    from mmdetr_plugin.ops import vectors
 
     def njit(cache: bool = False, **options: object) -> object:
         if cache:
             raise RuntimeError('cannot cache function: no locator available')
         return lambda function: (function, options)
 
-    monkeypatch.setattr(deformable_kernels, 'njit', njit)
-    assert deformable_kernels.compiled(naive)[0] is naive
+    monkeypatch.setattr(vectors, 'njit', njit)
+    assert vectors.compiled(naive)[0] is naive
 
 
 # ---- the libraries of others ---------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_bad_arguments_are_refused(files: Path, arguments: list[str], message: s
 def test_the_benchmark_compares_runtimes(tmp_path: Path) -> None:
     words = ['detr_r50', '--small', '--size', 64, 96, '--threads', 1, '--repeats', 1]
     script = TOOLS / 'benchmarks' / 'runtimes.py'
-    printed = run_python(script, *words, '--json', 'out.json', cwd=tmp_path)
+    printed = run_python(script, *words, '--profile', '--json', 'out.json', cwd=tmp_path)
     rows = json.loads((tmp_path / 'out.json').read_text())['rows']
     differences = {row['who']: row['difference'] for row in rows}
     assert differences.keys() >= {
@@ -205,6 +205,19 @@ def test_the_benchmark_compares_runtimes(tmp_path: Path) -> None:
     }
     assert all(differences[who] < 1e-3 for who in ('PyTorch folded', 'onnx', 'openvino'))
     assert '| detr_r50, 64 x 96 ' in printed
+    assert re.search(r'64 x 96, openvino, ms: .*\b(FullyConnected|MatMul) \d', printed)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_exports(tmp_path: Path) -> None:
+    script = TOOLS / 'benchmarks' / 'exports.py'
+    words = ['d_fine_n', '--small', '--fixed', 64, 64, '--json', 'out.json']
+    printed = run_python(script, *words, cwd=tmp_path)
+    rows = json.loads((tmp_path / 'out.json').read_text())
+    assert [row['runtime'] for row in rows] == ['ONNX Runtime', 'OpenVINO']
+    assert all(row['within'] and row['as tested'] == '64 x 64' for row in rows)
+    assert 'd_fine_n: done' in printed and '| d_fine_n | ' in printed
+    assert 'done' not in run_python(script, *words, cwd=tmp_path)
 
 
 # --- failures -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import TOOLS, load, run_python
+from cli import ROOT, TOOLS, load, run_python
 from torch import nn
 
 from mmdetr_plugin.testing import benchmark
@@ -67,6 +67,21 @@ def test_latency_keeps_what_it_has_measured(tmp_path: Path) -> None:
     both = json.loads((tmp_path / 'a.json').read_text())['models']
     assert both['rt_detr_r18'] == first['rt_detr_r18']
     assert (both['rf_detr_nano']['height'], both['rf_detr_nano']['width']) == (384, 384)
+
+
+def test_the_page_has_the_latency_of_every_published_model() -> None:
+    latency = load(BENCHMARKS / 'latency.py')
+    known = latency.published()
+    measured = json.loads((ROOT / 'docs' / 'latency.json').read_text())['models']
+    assert measured.keys() == known.keys()
+    page = (ROOT / 'docs' / 'performance.md').read_text()
+    for cells in latency.rows(measured, known):
+        assert f'| {" | ".join(cells)} |\n' in page
+
+
+def test_lines_join_the_models_that_no_faster_one_surpasses() -> None:
+    best = load(BENCHMARKS / 'latency.py').best
+    assert best([(3, 2), (1, 1), (2, 0.5), (3, 3)]) == [(1, 1), (3, 3)]
 
 
 def contest(*words: str) -> benchmark.Contest:

@@ -7,6 +7,7 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from ..ops.folding import fold_norms_, unfold_replaced_
+from ..ops.fused_blocks import fuse_blocks_
 from ..registry import MODELS
 
 
@@ -28,6 +29,7 @@ class DilatedResNet(MMDetResNet):
                 conv.dilation = conv.padding = (before, before)
             before = dilation
         fold_norms_(self)
+        fuse_blocks_(self)
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)

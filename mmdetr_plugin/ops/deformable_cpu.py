@@ -1,11 +1,8 @@
-"""Deformable attention on the CPU: threads, memory and gradients for the compiled loops."""
+"""Deformable attention on the CPU: memory and gradients for the compiled loops."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +12,7 @@ from torch import Tensor
 from . import deformable_kernels as kernels
 from .deformable_levels import Shapes, match_precision
 from .operators import sampling_operator
+from .threads import run_units
 
 SMALL = 30_000
 """Number of samples below which a second thread costs more time than it saves."""
@@ -36,7 +34,7 @@ def _forward(rows: Tensor, locations: Tensor, weights: Tensor, sizes: list[int])
     out = rows.new_empty(batch, queries, heads * rows.shape[-1])
     units = batch * heads * -(-queries // kernels.BLOCK)
     common = _common(rows, locations, weights, sizes)
-    _run(kernels.forward, units, weights.numel(), *common, _flat(out))
+    run_units(kernels.forward, units, 1 + weights.numel() // SMALL, *common, _flat(out))
     return out
 
 
@@ -49,7 +47,9 @@ def _backward(
     common = _common(rows, locations, weights, sizes)
     written = tuple(_flat(x) for x in grads)
     units = batch * heads * parts
-    _run(kernels.backward, units, weights.numel(), parts, *common, _flat(grad), written)
+    run_units(
+        kernels.backward, units, 1 + weights.numel() // SMALL, parts, *common, _flat(grad), written
+    )
     return grads
 
 
@@ -77,28 +77,3 @@ def _maps(sizes: tuple[int, ...], points: int, dtype: torch.dtype) -> tuple[np.n
     scale = torch.empty(0, dtype=dtype).numpy().dtype
     kinds = (*((x, scale) for x in (widths, heights)), *((x, np.int32) for x in whole))
     return tuple(x.repeat(points).astype(kind) for x, kind in kinds)
-
-
-def _run(kernel: Callable, units: int, samples: int, *args: object) -> None:
-    """Run all units of ``kernel`` on at most as many threads as torch may use."""
-    threads = min(torch.get_num_threads(), units, 1 + samples // SMALL)
-    if threads < 2:  # 0 if there are no queries
-        kernel(0, units, *args)
-        return
-    step = -(-units // (4 * threads))  # more portions than threads: a thread may be delayed
-    starts = iter(range(0, units, step))
-
-    def work() -> None:
-        for start in starts:
-            kernel(start, min(start + step, units), *args)
-
-    others = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
-
-
-@lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads of this process: a forked process would inherit the pool without its threads."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix='deformable')

@@ -6,129 +6,18 @@ branch. A row is loaded as one vector, in as many registers as that takes; the c
 the length of the tuple ``lanes``. Each width and precision is compiled once and cached on disk.
 """
 
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204 - numba infers the types of what it compiles
+# ruff: noqa: ANN001, ANN201, ANN202 - numba infers the types of what it compiles
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba import njit
 
-FAST = ('contract', 'reassoc', 'nsz')  # sums may be reordered; infinity and NaN are respected
+from .vectors import add_scaled, compiled, dot, get, load, put, store
+
 BLOCK = 64
 """Queries in a unit of the forward pass: few enough for the samples of a head to stay in cache."""
-
-
-def compiled(function):
-    """Compile ``function`` to run without Python's global lock; cache it on disk if possible."""
-    try:
-        return njit(nogil=True, fastmath=set(FAST), cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache is writable
-        return njit(nogil=True, fastmath=set(FAST))(function)
-
-
-# ---- rows as vectors -----------------------------------------------------------------------------
-
-
-class Row(types.Type):
-    """A vector of ``count`` numbers."""
-
-    def __init__(self, dtype, count):
-        self.dtype, self.count = dtype, count
-        super().__init__(f'Row({dtype}, {count})')
-
-
-@register_model(Row)
-class _RowModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        element = manager.lookup(kind.dtype).get_value_type()
-        super().__init__(manager, kind, ir.VectorType(element, kind.count))
-
-
-def _place_of(context, builder, array_type, array, index, row):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), context.get_value_type(row).as_pointer())
-
-
-@intrinsic
-def load(typing, array, index, lanes):
-    """Read the row that begins at ``array[index]``."""
-    row = Row(array.dtype, len(lanes))
-
-    def generate(context, builder, signature, args):
-        out = builder.load(_place_of(context, builder, array, *args[:2], row))
-        out.align = array.dtype.bitwidth // 8
-        return out
-
-    return row(array, types.intp, lanes), generate
-
-
-@intrinsic
-def store(typing, array, index, row):
-    """Write ``row`` to the place that begins at ``array[index]``."""
-
-    def generate(context, builder, signature, args):
-        out = builder.store(args[2], _place_of(context, builder, array, *args[:2], row))
-        out.align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, row), generate
-
-
-@intrinsic
-def add_scaled(typing, total, row, factor):
-    """``total + factor * row``."""
-
-    def generate(context, builder, signature, args):
-        kind = args[1].type
-        empty = ir.Constant(kind, ir.Undefined)
-        first = builder.insert_element(empty, args[2], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-        factors = builder.shuffle_vector(first, empty, zeros)
-        return builder.fadd(args[0], builder.fmul(args[1], factors, flags=FAST), flags=FAST)
-
-    return total(total, row, row.dtype), generate
-
-
-@intrinsic
-def dot(typing, a, b):
-    """The scalar product of two rows."""
-
-    def generate(context, builder, signature, args):
-        element, kind = context.get_value_type(a.dtype), args[0].type
-        name = f'llvm.vector.reduce.fadd.v{a.count}f{a.dtype.bitwidth}'
-        signature = ir.FunctionType(element, [element, kind])
-        total = cgutils.get_or_insert_function(builder.module, signature, name)
-        product = builder.fmul(*args, flags=FAST)
-        return builder.call(total, [ir.Constant(element, 0.0), product], fastmath=FAST)
-
-    return a.dtype(a, a), generate
-
-
-@intrinsic
-def get(typing, array, index):
-    """``array[index]`` of a flat array, without numba's test for a negative index."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        return builder.load(builder.gep(data, [args[1]]))
-
-    return array.dtype(array, types.intp), generate
-
-
-@intrinsic
-def put(typing, array, index, number):
-    """``array[index] = number``, as :func:`get`."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        builder.store(args[2], builder.gep(data, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype), generate
 
 
 # ---- samples -------------------------------------------------------------------------------------

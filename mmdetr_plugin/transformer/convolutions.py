@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.folding import folded_kernel
+from ..ops.normalise import normalised_parts, normalised_sum, takes_loops
 from ..registry import MODELS
 
 NORM = {'type': 'BN'}
@@ -35,7 +36,8 @@ class RepVGGBlock(nn.Module):
         if isinstance(self.conv3, nn.Conv2d):
             return self.activation(self.conv3(x))
         if self.training:
-            return self.activation(self.conv3(x) + self.conv1(x))
+            norms, maps = zip(*((part.norm, part.conv(x)) for part in (self.conv3, self.conv1)))
+            return normalised_sum(norms, maps, self.activation)
         kernel, bias = self.kernel()
         return self.activation(F.conv2d(x, kernel, bias, padding=1))
 
@@ -91,6 +93,21 @@ class CSPRepBlock(nn.Module):
         if self.conv2 is None:
             kept, entered = self.conv1(x).chunk(2, 1)
         else:
-            kept, entered = self.conv2(x), self.conv1(x)
+            kept, entered = convolve_both(self.conv2, self.conv1, x)
         out = self.blocks(entered) + kept
         return out if self.conv3 is None else self.conv3(out)
+
+
+def convolve_both(first: ConvModule, second: ConvModule, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``first(x), second(x)`` for 1 x 1 convolutions with norms and equal activations.
+
+    In training on the CPU one convolution of both widths reads the map once.
+    """
+    pair = (first, second)
+    norms = [part.norm for part in pair]
+    plain = all(isinstance(part.conv, nn.Conv2d) and not part.conv._forward_hooks for part in pair)
+    if not plain or not takes_loops(norms, [x], first.activate):
+        return first(x), second(x)
+    joined = F.conv2d(x, torch.cat([part.conv.weight for part in pair]))
+    one, other = normalised_parts(norms, joined, first.activate)
+    return one, other

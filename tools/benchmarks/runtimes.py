@@ -4,11 +4,13 @@
     python tools/benchmarks/runtimes.py
     python tools/benchmarks/runtimes.py rt_detr_r18 d_fine_s --size 640 640
     python tools/benchmarks/runtimes.py detr_r50 --runtimes onnx onnx-int8 --json runtimes.json
+    python tools/benchmarks/runtimes.py deformable_detr_r50 --runtimes openvino --profile
 
 One picture without padding, random weights. What the runtimes find in single precision is compared with
 PyTorch first (as tools/export.py does), so the times of unequal results are not measured. int8 is ONNX
 Runtime's dynamic quantisation of the matrix products; bf16 is OpenVINO's, where the processor has it.
 Their differences are printed, not checked. The table has the difference of the scores from PyTorch's.
+--profile adds where OpenVINO's time goes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from mmdetr_plugin.detector import DETR
 from mmdetr_plugin.export import DetectionGraph, capture
 from mmdetr_plugin.export.check import Run, compare, expected, inputs_of, pictures
 from mmdetr_plugin.export.onnx_file import write_onnx
-from mmdetr_plugin.export.runners import capabilities, onnx_runner, openvino_runner
+from mmdetr_plugin.export.runners import (
+    capabilities,
+    onnx_runner,
+    openvino_profile,
+    openvino_runner,
+)
 from mmdetr_plugin.testing.benchmark import Contest, Result, parse, parser
 from mmdetr_plugin.testing.exporting import detector
 from mmdetr_plugin.testing.inputs import add_small
@@ -34,6 +41,9 @@ from mmdetr_plugin.testing.inputs import add_small
 NAMES = ('detr_r50', 'deformable_detr_r50')
 RUNTIMES = ('eager', 'folded', 'onnx', 'onnx-int8', 'openvino', 'openvino-bf16')
 SIZE = (480, 640)
+PROFILED = {'openvino': 'f32', 'openvino-bf16': 'bf16'}
+"""Runtimes that can say where their time goes, and their precisions."""
+LONGEST = 8  # types of operators that are printed
 
 
 def quantized(source: Path) -> Path:
@@ -87,6 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('names', nargs='*', metavar='NAME', help=f'configs ({" ".join(NAMES)})')
     options.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), default=SIZE)
     options.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=RUNTIMES)
+    options.add_argument(
+        '--profile', action='store_true', help="print OpenVINO's time by type of operator too"
+    )
     add_small(options)
     args = parse(options, argv)
     contest = Contest(args)
@@ -110,6 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 runs[runtime] = partial(of_file, run, inputs)
             case = f'{name}, {size[0]} x {size[1]}'
             contest.compare(case, runs, tolerance=None, memory=False)
+            for runtime in runs.keys() & PROFILED.keys() if args.profile else ():
+                times = openvino_profile(onnx, inputs, args.threads, PROFILED[runtime])
+                longest = [f'{kind} {ms:.0f}' for kind, ms in list(times.items())[:LONGEST]]
+                print(f'{case}, {runtime}, ms: {", ".join(longest)}', file=sys.stderr)
     contest.finish()
     return 0
 
