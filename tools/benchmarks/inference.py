@@ -96,7 +96,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument('--peers', nargs='+', choices=('mmdet', 'transformers'), default=['mmdet'])
     options.add_argument('--modes', nargs='+', choices=MODES, default=['eager'])
     options.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['fp32'])
-    options.add_argument('--eager-peers', action='store_true', help='do not compile the peers')
     add_small(options)
     args = parse(options, argv)
     if 'graph' in args.modes and args.device != 'cuda':
@@ -113,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             single = precision == 'fp32'
             their = partial(run, partial(call, theirs), inputs)
             runs = {peer if single else f'{peer} {precision}': partial(their, precision)}
-            if 'compiled' in args.modes and not args.eager_peers:
+            if 'compiled' in args.modes:
                 compiled = partial(run, torch.compile(partial(call, theirs)), inputs, precision)
                 runs[f'{peer} compiled {precision}'] = compiled
             for mode in args.modes:
