@@ -183,6 +183,24 @@ def _neutral(width: int) -> np.ndarray:
     return table
 
 
+def _computed(code: tuple[float, ...], layout: Layout, x: Tensor, *rest: object) -> Tensor:
+    """The result of the forward loop; ``rest``: its tables, the other map and the bias."""
+    from . import norm_kernels as kernels
+
+    out = _empty(x, layout.width)
+    layout.run(kernels.forward, code, tuple(layout), _flat(x), *rest, _flat(out))
+    return out
+
+
+def _reduced(layout: Layout, common: tuple[object, ...]) -> np.ndarray:
+    """The sums (units * 3 * C) that the gradients are made of."""
+    from . import norm_kernels as kernels
+
+    totals = np.zeros(layout.units * 3 * layout.width)
+    layout.run(kernels.reduce, *common, totals)
+    return totals
+
+
 class _Gradients(NamedTuple):
     """Of one map and its norm."""
 
@@ -213,8 +231,6 @@ class _Sum(torch.autograd.Function):
         other_weight: Tensor | None,
         other_bias: Tensor | None,
     ) -> Tensor:
-        from . import norm_kernels as kernels
-
         layout = _layout(x, x.shape[1])
         table = _table(norms[0], _flat(x), layout)
         low, second, other_table = bias.detach().numpy(), None, None
@@ -225,18 +241,7 @@ class _Sum(torch.autograd.Function):
             else:
                 other_table = _table(norms[1], second, layout)
                 low = low + other_bias.detach().numpy()
-        out = _empty(x, layout.width)
-        layout.run(
-            kernels.forward,
-            code,
-            tuple(layout),
-            _flat(x),
-            table,
-            second,
-            other_table,
-            low,
-            _flat(out),
-        )
+        out = _computed(code, layout, x, table, second, other_table, low)
         ctx.save_for_backward(x, other)
         ctx.code, ctx.layout, ctx.normed = code, layout, len(norms)
         ctx.tables = table, other_table, low
@@ -249,10 +254,9 @@ class _Sum(torch.autograd.Function):
 
         x, other = ctx.saved_tensors
         layout, (table, other_table, low) = ctx.layout, ctx.tables
-        totals = np.zeros(layout.units * 3 * layout.width)
         second = None if other is None else _flat(other)
         common = (ctx.code, tuple(layout), _flat(x), table, second, other_table, low, _flat(grad))
-        layout.run(kernels.reduce, *common, totals)
+        totals = _reduced(layout, common)
         first = _gradients(layout, totals, 1, table)
         others = others_out = grad_other = None
         affine: list[Tensor | None] = [*torch.from_numpy(first.affine).split(layout.width)]
@@ -277,25 +281,12 @@ class _Parts(torch.autograd.Function):
     def forward(
         ctx: Any, code: tuple[float, ...], norms: list[Any], x: Tensor, *affine: Tensor
     ) -> tuple[Tensor, ...]:
-        from . import norm_kernels as kernels
-
         ctx.save_for_backward(x)
         ctx.code, ctx.parts, outs, place = code, [], [], 0
         for norm, bias in zip(norms, affine[1::2], strict=True):
             layout = _layout(x, norm.num_features, place)
             table, low = _table(norm, _flat(x), layout), bias.detach().numpy()
-            outs.append(_empty(x, layout.width))
-            layout.run(
-                kernels.forward,
-                code,
-                tuple(layout),
-                _flat(x),
-                table,
-                None,
-                None,
-                low,
-                _flat(outs[-1]),
-            )
+            outs.append(_computed(code, layout, x, table, None, None, low))
             ctx.parts.append((layout, table, low))
             place += layout.width
         return tuple(outs)
@@ -309,10 +300,8 @@ class _Parts(torch.autograd.Function):
         out = _empty(x, x.shape[1])
         affine: list[Tensor] = []
         for (layout, table, low), grad in zip(ctx.parts, grads, strict=True):
-            totals = np.zeros(layout.units * 3 * layout.width)
             common = (ctx.code, tuple(layout), _flat(x), table, None, None, low, _flat(grad))
-            layout.run(kernels.reduce, *common, totals)
-            found = _gradients(layout, totals, 1, table)
+            found = _gradients(layout, _reduced(layout, common), 1, table)
             layout.run(kernels.backward, *common, found.means, None, _flat(out), None)
             affine += torch.from_numpy(found.affine).split(layout.width)
         return None, None, out, *affine

@@ -283,9 +283,8 @@ def in_order_of(expected: Result, got: Result) -> Result:
     if set(got) != {'logits', 'boxes'}:
         return got
     theirs, ours = (torch.cat((x['logits'], x['boxes']), -1).float() for x in (expected, got))
-    exact = (
-        'donot_use_mm_for_euclid_dist'  # rounding errors would swap queries that are nearly equal
-    )
+    # By products, rounding errors would swap queries that are nearly equal.
+    exact = 'donot_use_mm_for_euclid_dist'
     nearest = torch.cdist(theirs, ours, compute_mode=exact).argmin(-1, keepdim=True)
     return {name: x.gather(1, nearest.expand(-1, -1, x.shape[-1])) for name, x in got.items()}
 
