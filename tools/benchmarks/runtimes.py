@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 runs[runtime] = partial(of_file, run, inputs)
             case = f'{name}, {size[0]} x {size[1]}'
             contest.compare(case, runs, tolerance=None, memory=False)
-            for runtime in runs.keys() & PROFILED.keys() if args.profile else ():
+            profiled = [one for one in PROFILED if one in runs and args.profile]
+            for runtime in profiled:
                 times = openvino_profile(onnx, inputs, args.threads, PROFILED[runtime])
                 longest = [f'{kind} {ms:.0f}' for kind, ms in list(times.items())[:LONGEST]]
                 print(f'{case}, {runtime}, ms: {", ".join(longest)}', file=sys.stderr)
