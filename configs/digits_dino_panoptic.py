@@ -14,7 +14,7 @@ model = dict(
     backbone=dict(_base_.digits_size.backbone, out_indices=(0, 1, 2, 3)),
     neck=dict(in_channels=[64, 128, 256]),
     branches=[dict(_base_.model.branches[0], num_denoising=20)],
-    mask_head=dict(type='AttentionMaskHead', num_heads=4, level=1),  # attends to stride 16
+    mask_head=dict(type='AttentionMaskHead', num_heads=4, level=0, near_boxes=True),
     criterion=dict(
         losses=dict(
             loss_cls=dict(loss_weight=2.0),

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mmdetr_plugin.criterion import MaskDiceLoss, MaskFocalLoss, Targets
 from mmdetr_plugin.heads import AttentionMaskHead, Features
+from mmdetr_plugin.heads.mask_head import AttentionMasks
 from mmdetr_plugin.structures import Masks, Memory, Prediction
 
 
@@ -62,6 +63,25 @@ def test_attention_is_one_distribution_over_heads_and_places() -> None:
     assert maps.shape == (2, 7, 4, 2, 3)
     torch.testing.assert_close(maps.sum((2, 3, 4)), torch.ones(2, 7))
     assert (maps[0, ..., -1] == 0).all() and (maps[0, ..., :-1] > 0).all() and (maps[1] > 0).all()
+
+
+def test_attention_near_boxes_lies_in_the_boxes() -> None:
+    head, (prediction,), features = head_and_inputs(chunk=4)
+    head.near_boxes, size = True, (8, 12)
+    memory = replace(memory_of(2, *size), valid_ratios=torch.tensor([[[0.5, 1.0]], [[1.0, 1.0]]]))
+    boxes = torch.tensor([0.75, 0.25, 0.25, 0.25]).expand(2, 7, 4)
+    inputs = replace(prediction, boxes=boxes), replace(features, memory=memory, embedded=memory)
+    masks = head((inputs[0],), inputs[1])
+    assert isinstance(masks, AttentionMasks)
+    maps = masks.attention.unflatten(0, (2, 7))
+    torch.testing.assert_close(maps.mean((2, 3, 4)), torch.ones(2, 7))  # multiples of the mean
+    columns = torch.arange(size[1]) + 0.5
+    centres = (maps * columns).sum((2, 3, 4)) / maps.sum((2, 3, 4))
+    # The left half of the first image is all that is not padding.
+    torch.testing.assert_close(centres[:, 0], torch.tensor([4.5, 9.0]), rtol=0, atol=0.6)
+    plain = head.attention(prediction.hidden, memory)
+    plain_share = plain[:, :, :, :5].sum() / plain.sum()
+    assert maps[:, :, :, :5].sum() / maps.sum() > 0.9 > plain_share + 0.1
 
 
 @pytest.mark.parametrize('chunk', [1, 3, 14])

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from mmdetr_plugin.ops import normalise
 from mmdetr_plugin.ops.fused_blocks import FUSED, fuse_blocks_
-from mmdetr_plugin.ops.normalise import normalised, normalised_parts, normalised_sum
+from mmdetr_plugin.ops.normalise import (
+    normalised,
+    normalised_max,
+    normalised_parts,
+    normalised_sum,
+)
 from mmdetr_plugin.transformer.convolutions import CSPRepBlock, RepVGGBlock
 
 pytest.importorskip('numba')
@@ -57,7 +62,7 @@ def compare(
     reference = copy.deepcopy(parts).double()
     exact = results(reference, call, [x.double() for x in inputs])
     used = []
-    for name in ('_Sum', '_Parts'):
+    for name in ('_Sum', '_Parts', '_Max'):
         function = getattr(normalise, name)
         monkeypatch.setattr(
             function,
@@ -96,6 +101,21 @@ def test_parts_of_the_channels_have_norms_of_their_own(monkeypatch: pytest.Monke
         return normalised_parts(list(parts), x, ACTS['silu'])
 
     compare(parts, call, maps(1, 48, 7, 9), monkeypatch)
+
+
+@pytest.mark.parametrize('size', [*SIZES, (16, 1, 2), (16, 12, 8)])
+def test_a_norm_and_the_largest_numbers_of_windows(
+    size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalise, 'UNIT', 64)
+    relu, pool = nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+
+    def call(part: nn.Module, x: Tensor) -> Tensor:
+        return normalised_max(part, x, relu, pool)
+
+    made = maps(1, *size)
+    made[0][:, ::2] = made[0][:, ::2].round()  # equal numbers: the first of them gets the gradient
+    compare(norm(size[0]), call, made, monkeypatch)
 
 
 def test_many_units_on_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mmdet.models.backbones import ResNet as MMDetResNet
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
-from torch import nn
+from torch import Tensor, nn
 
 from ..ops.folding import fold_norms_, unfold_replaced_
-from ..ops.fused_blocks import fuse_blocks_
+from ..ops.fused_blocks import FusedSequential, fuse_blocks_
+from ..ops.normalise import normalised_max
 from ..registry import MODELS
 
 
@@ -30,6 +31,20 @@ class DilatedResNet(MMDetResNet):
             before = dilation
         fold_norms_(self)
         fuse_blocks_(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self._pooled_stem(x)
+        outs = []
+        for i, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def _pooled_stem(self, x: Tensor) -> Tensor:
+        *before, norm, relu = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
+        x = FusedSequential(*before)(x)
+        return normalised_max(norm, x, relu, self.maxpool)
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import check_heads, mask_scores
+from ..ops.coordinates import scale_coordinates
 from ..ops.exporting import exporting
-from ..ops.precision import same_autocast
+from ..ops.gaussian import log_gaussian
+from ..ops.precision import full_precision, same_autocast
 from ..registry import MODELS
 from ..structures import Masks, Memory, Prediction
 from .mask_base import Features, MaskHead
@@ -45,6 +47,20 @@ class AttentionMasks(Masks):
         return self.select(index).unflatten(0, (-1, self.num_queries))
 
 
+def box_prior(boxes: Tensor, memory: Memory) -> Tensor:
+    """Logarithms (B, N, S) of a Gaussian for each box: its standard deviations are half the box's
+    sides, and half a cell at least.
+
+    Args:
+        boxes: (B, N, 4), cxcywh in 0..1 of the unpadded image.
+        memory: of one level with S cells.
+    """
+    height, width = memory.shapes[0]
+    extent = scale_coordinates(memory.valid_ratios, width, height)  # (B, 1, 2), in cells
+    centres, sides = (full_precision(boxes) * torch.cat((extent, extent), -1)).split(2, -1)
+    return log_gaussian(centres - 0.5, 4 / sides.clamp(min=1), (height, width))
+
+
 @MODELS.register_module()
 class AttentionMaskHead(MaskHead):
     """A mask per query: its attention map, refined by a small feature pyramid.
@@ -61,6 +77,10 @@ class AttentionMaskHead(MaskHead):
             not kept but computed again in the backward pass, so it bounds memory there too.
         level: index of the memory's level that is attended to.
         threshold: probability above which a pixel belongs to an instance mask.
+        near_boxes: multiply the attention by a Gaussian as large as the predicted box, as SMCA (section
+            3.2) does in its decoder, and give it to the convolutions as multiples of its mean. For
+            decoders whose queries do not hold the place of their object in their content, but in
+            reference boxes (Deformable DETR, DINO): in a short training they find no masks without it.
     """
 
     def __init__(
@@ -71,6 +91,7 @@ class AttentionMaskHead(MaskHead):
         chunk: int = 25,
         level: int = -1,
         threshold: float = 0.5,
+        near_boxes: bool = False,
     ) -> None:
         super().__init__(threshold, chunk)
         check_heads(embed_dims, num_heads)
@@ -80,7 +101,7 @@ class AttentionMaskHead(MaskHead):
                 f'embed_dims must be at least {2 ** len(widths)} for a mask head that reads '
                 f'{len(in_channels)} maps, got {embed_dims}; change it'
             )
-        self.num_heads, self.level = num_heads, level
+        self.num_heads, self.level, self.near_boxes = num_heads, level, near_boxes
         self.query = nn.Linear(embed_dims, embed_dims)
         self.key = nn.Linear(embed_dims, embed_dims)
         widths = [embed_dims + num_heads, embed_dims + num_heads, *widths]
@@ -120,19 +141,30 @@ class AttentionMaskHead(MaskHead):
                 f'{len(levels)}; make backbone.out_indices and mask_head.in_channels agree'
             )
         adapted = zip(self.adapters, reversed(levels), strict=True)
+        memory = features.memory.level(self.level)
+        prior = box_prior(predictions[-1].boxes.detach(), memory) if self.near_boxes else None
+        attention = self.attention(hidden, memory, prior).flatten(0, 1)
+        if self.near_boxes:
+            attention = attention * (self.num_heads * memory.tokens.shape[1])
         return AttentionMasks(
             head=same_autocast(self._select, hidden.device),
-            attention=self.attention(hidden, features.memory.level(self.level)).flatten(0, 1),
+            attention=attention,
             projected=features.embedded.level(self.level).maps()[0],
             levels=tuple(conv(x) for conv, x in adapted),
             num_queries=hidden.shape[1],
         )
 
-    def attention(self, hidden: Tensor, memory: Memory) -> Tensor:
-        """(B, N, heads, H, W): attention to one level; heads and places of a query sum to 1."""
+    def attention(self, hidden: Tensor, memory: Memory, prior: Tensor | None = None) -> Tensor:
+        """(B, N, heads, H, W): attention to one level; heads and places of a query sum to 1.
+
+        Args:
+            prior: (B, N, S), added to the scores.
+        """
         q = self.query(hidden).unflatten(-1, (self.num_heads, -1))
         k = self.key(memory.tokens).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum('bnhc,bshc->bnhs', q * q.shape[-1] ** -0.5, k).float()
+        if prior is not None:
+            scores = scores + prior[:, :, None]
         weights = mask_scores(scores, memory.key_mask).flatten(2).softmax(-1)
         return weights.view_as(scores).unflatten(-1, memory.shapes[0])
 

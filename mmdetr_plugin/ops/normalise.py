@@ -1,8 +1,8 @@
-"""Batch norms in training, what is added to them and the activation after it, in one pass on the CPU.
+"""Batch norms in training, what is added to them, activation and pooling, in one pass on the CPU.
 
 torch reads and writes the whole map for the norm, the sum and the activation one after the other, in
-the backward pass too. Here one compiled loop computes them together (`ops/norm_kernels.py`), and the
-backward pass computes what lay between again.
+the backward pass too. Here one compiled loop computes them together (`ops/norm_kernels.py` and
+`ops/norm_pool_kernels.py`), and the backward pass computes what lay between again.
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ def normalised_parts(
     return [normalised(norm, part, activation) for norm, part in zip(norms, parts, strict=True)]
 
 
+def normalised_max(norm: nn.Module, x: Tensor, activation: nn.Module, pool: nn.Module) -> Tensor:
+    """``pool(activation(norm(x)))`` for maps (B, C, H, W)."""
+    if type(activation) is nn.ReLU and takes_loops([norm], [x], activation) and _plain_pool(pool):
+        return _Max.apply(norm, x, *_affine(norm))
+    return pool(normalised(norm, x, activation))
+
+
 def takes_loops(
     norms: Sequence[nn.Module], maps: Sequence[Tensor | None], activation: nn.Module | None
 ) -> bool:
@@ -113,6 +120,16 @@ def _plain_map(x: Tensor) -> bool:
     )
 
 
+def _plain_pool(pool: nn.Module) -> bool:
+    """Whether it is that of ResNet: windows of 3 x 3, two cells apart."""
+    return (
+        type(pool) is nn.MaxPool2d
+        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (3, 2, 1, 1)
+        and not (pool.ceil_mode or pool.return_indices)
+        and not (pool._forward_hooks or pool._forward_pre_hooks)
+    )
+
+
 def _code(activation: nn.Module | None) -> tuple[float, ...] | None:
     hooked = activation is not None and (activation._forward_hooks or activation._forward_pre_hooks)
     kind = None if activation is None else type(activation)
@@ -140,10 +157,18 @@ class Layout(NamedTuple):
         run_units(kernel, self.units, self.units, LANES, *args)
 
 
-def _layout(x: Tensor, width: int, place: int = 0) -> Layout:
-    rows = x.numel() // x.shape[1]
+def _layout(shape: Sequence[int], width: int, place: int = 0) -> Layout:
+    """The cells of a map of this shape (B, C, H, W) as rows, of which ``width`` channels are read."""
+    rows = shape[0] * shape[2] * shape[3]
     units = min(MOST_UNITS, -(-rows * width // UNIT))
-    return Layout(-(-rows // units), rows, width, x.shape[1], place)
+    return Layout(-(-rows // units), rows, width, shape[1], place)
+
+
+def _lines(shape: Sequence[int]) -> Layout:
+    """The lines of cells of a map of this shape as rows."""
+    rows = shape[0] * shape[2]
+    step = -(-rows // _layout(shape, shape[1]).units)
+    return Layout(step, rows, shape[1], shape[1], 0)
 
 
 def _flat(x: Tensor) -> np.ndarray:
@@ -153,10 +178,13 @@ def _flat(x: Tensor) -> np.ndarray:
     return x.contiguous().view(-1).numpy()
 
 
-def _empty(x: Tensor, width: int) -> Tensor:
-    """A map of the size of ``x``. numpy asks for huge pages, torch does not: the first write to a large
-    map then takes a third of the time."""
-    batch, _, height, right = x.shape
+def _empty(shape: Sequence[int], width: int) -> Tensor:
+    """A map of the size of one of ``shape`` (B, C, H, W), with ``width`` channels.
+
+    numpy asks for huge pages, torch does not: the first write to a large map then takes a third of the
+    time.
+    """
+    batch, _, height, right = shape
     return torch.from_numpy(np.empty((batch, height, right, width), np.float32)).permute(0, 3, 1, 2)
 
 
@@ -187,7 +215,7 @@ def _computed(code: tuple[float, ...], layout: Layout, x: Tensor, *rest: object)
     """The result of the forward loop; ``rest``: its tables, the other map and the bias."""
     from . import norm_kernels as kernels
 
-    out = _empty(x, layout.width)
+    out = _empty(x.shape, layout.width)
     layout.run(kernels.forward, code, tuple(layout), _flat(x), *rest, _flat(out))
     return out
 
@@ -231,7 +259,7 @@ class _Sum(torch.autograd.Function):
         other_weight: Tensor | None,
         other_bias: Tensor | None,
     ) -> Tensor:
-        layout = _layout(x, x.shape[1])
+        layout = _layout(x.shape, x.shape[1])
         table = _table(norms[0], _flat(x), layout)
         low, second, other_table = bias.detach().numpy(), None, None
         if other is not None:
@@ -261,7 +289,7 @@ class _Sum(torch.autograd.Function):
         others = others_out = grad_other = None
         affine: list[Tensor | None] = [*torch.from_numpy(first.affine).split(layout.width)]
         if other is not None:
-            grad_other = _empty(x, layout.width)
+            grad_other = _empty(x.shape, layout.width)
             others_out = _flat(grad_other)
             others = np.zeros(2 * layout.width, np.float32)
             if ctx.normed == 2:
@@ -269,7 +297,7 @@ class _Sum(torch.autograd.Function):
                 others = later.means
                 affine += torch.from_numpy(later.affine).split(layout.width)
         affine += [None] * (4 - len(affine))
-        out = _empty(x, layout.width)
+        out = _empty(x.shape, layout.width)
         layout.run(kernels.backward, *common, first.means, others, _flat(out), others_out)
         return None, None, out, grad_other, *affine
 
@@ -284,7 +312,7 @@ class _Parts(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.code, ctx.parts, outs, place = code, [], [], 0
         for norm, bias in zip(norms, affine[1::2], strict=True):
-            layout = _layout(x, norm.num_features, place)
+            layout = _layout(x.shape, norm.num_features, place)
             table, low = _table(norm, _flat(x), layout), bias.detach().numpy()
             outs.append(_computed(code, layout, x, table, None, None, low))
             ctx.parts.append((layout, table, low))
@@ -297,7 +325,7 @@ class _Parts(torch.autograd.Function):
         from . import norm_kernels as kernels
 
         (x,) = ctx.saved_tensors
-        out = _empty(x, x.shape[1])
+        out = _empty(x.shape, x.shape[1])
         affine: list[Tensor] = []
         for (layout, table, low), grad in zip(ctx.parts, grads, strict=True):
             common = (ctx.code, tuple(layout), _flat(x), table, None, None, low, _flat(grad))
@@ -305,3 +333,41 @@ class _Parts(torch.autograd.Function):
             layout.run(kernels.backward, *common, found.means, None, _flat(out), None)
             affine += torch.from_numpy(found.affine).split(layout.width)
         return None, None, out, *affine
+
+
+class _Max(torch.autograd.Function):
+    """A norm, a ReLU and the largest numbers of 3 x 3 windows, two cells apart."""
+
+    @staticmethod
+    def forward(ctx: Any, norm: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        from . import norm_pool_kernels as kernels
+
+        batch, width, *sides = x.shape
+        pooled = batch, width, *((side + 1) // 2 for side in sides)
+        ctx.shape = *sides, *pooled[2:]
+        ctx.table, ctx.low = _table(norm, _flat(x), _layout(x.shape, width)), bias.detach().numpy()
+        out, chosen, places = (_empty(pooled, width) for _ in range(3))
+        made = map(_flat, (out, chosen, places))
+        lines = _lines(pooled)
+        lines.run(kernels.forward, lines, ctx.shape, _flat(x), ctx.table, ctx.low, *made)
+        ctx.save_for_backward(x, chosen, places)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        from . import norm_pool_kernels as kernels
+
+        x, chosen, places = ctx.saved_tensors
+        width = x.shape[1]
+        # Only the numbers that were chosen have a gradient before the norm.
+        few = _layout(chosen.shape, width)
+        code = ACTIVATIONS[nn.ReLU]
+        common = (code, tuple(few), _flat(chosen), ctx.table, None, None, ctx.low, _flat(grad))
+        found = _gradients(few, _reduced(few, common), 1, ctx.table)
+        means = found.means * (chosen.numel() / x.numel())  # of all numbers
+        out = _empty(x.shape, width)
+        lines = _lines(chosen.shape)
+        rest = _flat(x), ctx.table, means, _flat(places), _flat(grad), _flat(out)
+        lines.run(kernels.backward, lines, ctx.shape, *rest)
+        return None, out, *torch.from_numpy(found.affine).split(width)

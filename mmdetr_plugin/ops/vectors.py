@@ -185,6 +185,27 @@ def where_positive(typing, x, row):
 
 
 @intrinsic
+def where_equal(typing, x, number, row):
+    """``row`` where ``x`` equals ``number``, else 0."""
+
+    def generate(context, builder, signature, args):
+        equal = builder.fcmp_ordered('==', args[0], _copies(builder, args[1], args[0].type))
+        return builder.select(equal, args[2], ir.Constant(args[2].type, [0.0] * row.count))
+
+    return row(x, x.dtype, row), generate
+
+
+@intrinsic
+def where_greater(typing, x, y, row, other):
+    """``row`` where ``x`` is greater than ``y`` (or either not a number), else ``other``."""
+
+    def generate(context, builder, signature, args):
+        return builder.select(builder.fcmp_unordered('>', *args[:2]), *args[2:])
+
+    return row(x, x, row, row), generate
+
+
+@intrinsic
 def exponential(typing, row):
     """``exp(row)`` within rounding, for numbers between -87 and 87; others are clamped to these.
 
