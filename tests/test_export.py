@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from cli import ROOT, TOOLS, run, run_python
+from mmdet.models.backbones.swin import ShiftWindowMSA
 from mmdet.utils import get_test_pipeline_cfg
 from PIL import Image
 from torch import nn
@@ -29,6 +30,7 @@ from mmdetr_plugin.export import (
     interface_for,
 )
 from mmdetr_plugin.export.limits import FIXED, NEVER, check_exportable
+from mmdetr_plugin.export.windows import OpenWindowMSA, open_windows_
 from mmdetr_plugin.inference import load
 from mmdetr_plugin.inference.predictor import Predictor
 
@@ -290,6 +292,16 @@ def test_swin_needs_one_size() -> None:
     made = predictor(SWIN)
     with pytest.raises(ValueError, match=r'SwinTransformer can be exported for one size alone'):
         capture(DetectionGraph(made.model), interface_for(made))
+
+
+def test_windows_for_any_number_of_images_are_mmdets() -> None:
+    torch.manual_seed(0)
+    part = ShiftWindowMSA(32, 4, window_size=5, shift_size=2).eval()
+    x = torch.randn(3, 7 * 12, 32)
+    expected = part(x, (7, 12))
+    open_windows_(part)
+    assert type(part) is OpenWindowMSA
+    torch.testing.assert_close(part(x, (7, 12)), expected, rtol=0, atol=0)
 
 
 def test_models_of_others_are_refused() -> None:

@@ -9,11 +9,13 @@ default_hooks = dict(
     sampler_seed=dict(type='mmdetr_plugin.EpochSeedHook'),
     threads=dict(type='mmdetr_plugin.SharedThreadsHook'))
 # The data set must have as many classes as the model; weights of others are made to fit. The log says
-# what is trained, on what batch.
+# what is trained, on what batch. Processes agree on the statistics of batch norms before validation and
+# a checkpoint, which holds those of one of them.
 custom_hooks = [
     dict(type='mmdet.NumClassCheckHook'),
     dict(type='mmdetr_plugin.CheckpointAdapter'),
     dict(type='mmdetr_plugin.NonFiniteHook'),
     dict(type='mmdetr_plugin.EffectiveBatchHook'),
     dict(type='mmdetr_plugin.ParameterTableHook'),
+    dict(type='SyncBuffersHook'),
 ]

@@ -13,6 +13,9 @@ def map_channels(backbone: nn.Module) -> list[int] | None:
 
     A backbone says it by ``out_channels``, by timm's ``feature_info``, or, as mmdet's do, by the
     widths of its stages (``num_features`` or ``base_channels``) and ``out_indices``.
+
+    Raises:
+        ValueError: ``out_indices`` are not stages in increasing order.
     """
     stated = getattr(backbone, 'out_channels', None)
     if isinstance(stated, (list, tuple)):
@@ -26,7 +29,15 @@ def map_channels(backbone: nn.Module) -> list[int] | None:
     widths = getattr(backbone, 'num_features', None)
     if not isinstance(widths, (list, tuple)):
         widths = _resnet_widths(backbone)
-    return None if widths is None else [widths[i] for i in indices]
+    if widths is None:
+        return None
+    # mmdet's backbones compare each stage's number with these, and return the maps in its order.
+    if not indices or list(indices) != sorted(set(indices) & set(range(len(widths)))):
+        raise ValueError(
+            f'backbone.out_indices must be numbers of stages, 0 to {len(widths) - 1}, in increasing '
+            f'order, got {tuple(indices)}; change them'
+        )
+    return [widths[i] for i in indices]
 
 
 def _resnet_widths(backbone: nn.Module) -> list[int] | None:

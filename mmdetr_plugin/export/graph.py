@@ -14,6 +14,7 @@ from ..deployment import fold_for_deployment_
 from ..detector import DETR
 from ..heads.postprocess import detected_corners
 from ..structures import map_size
+from .windows import open_windows_
 
 OUTPUTS = ('boxes', 'scores', 'labels', 'masks')
 NOTHING = -1
@@ -60,6 +61,7 @@ class DetectionGraph(nn.Module):
                 f'{type(given).__name__}; change the config'
             )
         self.model = copy.deepcopy(model)
+        open_windows_(self.model)
         fold_for_deployment_(self.model)
         self.model.compiled = Compiled()
         self.reads_rgb = bool(given._channel_conversion)
