@@ -93,7 +93,8 @@ def train_step(model: nn.Module, images: Tensor, samples: list) -> Tensor | None
     The weights are finite afterwards, whatever happened.
     """
     before = [p.detach().clone() for p in model.parameters()]
-    wrapper = FiniteOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    wrapper = FiniteOptimWrapper(optimizer, clip_grad={'max_norm': 0.1})  # as all configs do
     loss: Tensor | None = None
     try:
         with wrapper.optim_context(model):
