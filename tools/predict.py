@@ -25,6 +25,7 @@ if 'OMP_WAIT_POLICY' not in os.environ:  # read when torch is loaded: docs/train
 from mmengine.utils import ProgressBar
 
 import mmdetr_plugin.engine.command_line as command_line
+from mmdetr_plugin.engine.freed_memory import keep_freed_memory
 from mmdetr_plugin.inference import Predictor, load
 from mmdetr_plugin.inference.output import Results, check_writable, video_writer
 from mmdetr_plugin.inference.sources import VIDEO_SUFFIXES, Files, Video, find_files
@@ -87,6 +88,7 @@ def predict_video(model: Predictor, video: Video, results: Results, **options: o
 def main(argv: Sequence[str] | None = None) -> int:
     parser, args = parse(sys.argv[1:] if argv is None else argv)
     broken: list[str] = []
+    keep_freed_memory()
     try:
         is_video = args.input.suffix.lower() in VIDEO_SUFFIXES and args.input.is_file()
         source = Video(args.input) if is_video else find_files(args.input, args.out)

@@ -7,7 +7,8 @@ custom_imports = dict(imports=['mmdetr_plugin'], allow_failed_imports=False)
 default_hooks = dict(
     checkpoint=dict(type='mmdetr_plugin.WholeCheckpointHook', max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='mmdetr_plugin.EpochSeedHook'),
-    threads=dict(type='mmdetr_plugin.SharedThreadsHook'))
+    threads=dict(type='mmdetr_plugin.SharedThreadsHook'),
+    memory=dict(type='mmdetr_plugin.KeepMemoryHook'))
 # The data set must have as many classes as the model; weights of others are made to fit. The log says
 # what is trained, on what batch. Processes agree on the statistics of batch norms before validation and
 # a checkpoint, which holds those of one of them.

@@ -30,6 +30,7 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # its messages would appear bet
 import torch
 from torch import Tensor, nn
 
+from ..engine.freed_memory import keep_freed_memory
 from .runs import write_json
 
 Result = Mapping[str, Tensor]
@@ -94,6 +95,11 @@ def parser(
         default='wall',
         help='cpu: processor time of all threads, for a machine that is busy with other work too',
     )
+    out.add_argument(
+        '--keep-memory',
+        action='store_true',
+        help='both sides keep freed memory, as in a run with KeepMemoryHook',
+    )
     out.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
     out.add_argument(
         '--keep',
@@ -116,6 +122,8 @@ def parse(
             'here; leave it out to measure on the CPU'
         )
     torch.set_num_threads(args.threads)
+    if args.keep_memory and not keep_freed_memory():
+        options.error('--keep-memory needs glibc, and options of malloc that are not set')
     # fp32 means 32 bits: with the default of convolutions, TF32, folded norms change the third digit.
     torch.backends.cudnn.allow_tf32 = False
     words = sys.argv[1:] if words is None else words

@@ -6,8 +6,9 @@
     python tools/benchmarks/busy.py GOMP_SPINCOUNT=1000,OMP_PROC_BIND=true --others 2
 
 A policy is a list of environment variables (plain: none of them; tools: what the tools set, with
-SharedThreadsHook). Each has a process that trains the model of `make demo` on made-up images. The
-processes take turns, in every round alone and then beside OTHERS endless loops of one thread each.
+SharedThreadsHook and KeepMemoryHook). Each has a process that trains the model of `make demo` on
+made-up images. The processes take turns, in every round alone and then beside OTHERS endless loops of
+one thread each.
 
 "got" is the rate beside them in parts of the best rate alone, "a loop got" the part of a processor that
 each of them got meanwhile. What the file of --json has is kept, and further rounds are added.
@@ -34,6 +35,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+from mmdetr_plugin.engine.freed_memory import keep_freed_memory
 from mmdetr_plugin.engine.threads import WAITING, SharedThreads
 from mmdetr_plugin.registry import MODELS
 from mmdetr_plugin.testing import TINY, config_path, quiet, shrink, write_json
@@ -122,6 +124,8 @@ def variables(policy: str) -> dict[str, str]:
 
 def train(small: bool, adapt: bool) -> None:
     """Be that process: for each line of stdin, a number of seconds, train and print the rate."""
+    if adapt:
+        keep_freed_memory()
     with quiet(io.StringIO()):
         cfg = Config.fromfile(config_path('digits_dino'))
         cfg.model = shrink(cfg.model, TINY) if small else cfg.model

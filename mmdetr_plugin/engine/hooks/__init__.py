@@ -5,6 +5,7 @@ from .batch_augment import BatchAugmentHook
 from .checkpoint import WholeCheckpointHook
 from .checkpoint_adapter import CheckpointAdapter
 from .effective_batch import EffectiveBatchHook
+from .keep_memory import KeepMemoryHook
 from .nonfinite import NonFiniteHook
 from .parameter_table import ParameterTableHook
 from .restart import RestartFromBestHook
@@ -18,6 +19,7 @@ __all__ = [
     'CheckpointAdapter',
     'EffectiveBatchHook',
     'EpochSeedHook',
+    'KeepMemoryHook',
     'NonFiniteHook',
     'ParameterTableHook',
     'RestartFromBestHook',
