@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from cli import ROOT, TOOLS, load, run_python
-from torch import nn
+from torch import Tensor, nn
 
 from mmdetr_plugin.testing import benchmark
+from mmdetr_plugin.testing.products import PRODUCTS, Products
 
 BENCHMARKS = TOOLS / 'benchmarks'
 
@@ -46,6 +47,34 @@ def test_script_prints_its_table_and_writes_its_figures(script: str, tmp_path: P
     if script == 'scaling.py':
         assert (tmp_path / 'curves.png').stat().st_size > 5000
         assert 'time ~ (HW)^' in printed
+
+
+def test_products_are_kept_with_those_of_the_backward_pass() -> None:
+    layer, conv = nn.Linear(8, 6), nn.Conv2d(3, 8, 3)
+    x = torch.randn(2, 3, 5, 5, requires_grad=True)
+
+    def run() -> Tensor:
+        tokens = conv(x).flatten(2).mT
+        return (layer(tokens) @ layer.weight).relu().sum()
+
+    with Products() as products:
+        run().backward()
+    names = {func.overloadpacket.__name__ for func, *_ in products.found}
+    assert {'convolution', 'convolution_backward'} <= names
+    assert names <= PRODUCTS and sum(p.count for p in products.found.values()) >= 8
+    grads = [p.grad.clone() for p in (layer.weight, conv.weight)]
+    assert 0 < products.seconds(repeats=2) < 10
+    assert all(map(torch.equal, grads, (layer.weight.grad, conv.weight.grad))), 'nothing is changed'
+
+
+@pytest.mark.slow
+def test_the_limit_is_below_the_whole(tmp_path: Path) -> None:
+    words = ['detr_r50', '--small', '--size', 64, 96, '--threads', 1, '--repeats', 2]
+    printed = run_python(BENCHMARKS / 'limit.py', *words, '--json', 'out.json', cwd=tmp_path)
+    rows = json.loads((tmp_path / 'out.json').read_text())
+    assert [row['case'].split(',')[0] for row in rows] == ['inference', 'training']
+    assert all(0 < row['products'] < row['seconds'] for row in rows)
+    assert all(row['case'] in printed for row in rows)
 
 
 @pytest.mark.slow
