@@ -21,6 +21,8 @@ Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 SCORES, PIXELS, MASKS = 1e-3, 0.5, 1e-2
 """Largest differences allowed in single precision: of scores, of sides of boxes in pixels, of the
 probability of a pixel of a mask."""
+ROUNDING = 4
+"""Scores closer to the lowest one than this many differences of scores count as equal to it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def difference(
 
     Detections of nearly equal scores may swap places, so each is compared with the one of its class
     whose box is nearest among those whose score is within ``tolerance``; where there is none, the boxes
-    count as infinitely far apart. Scores are compared in their order.
+    count as infinitely far apart. Those with the lowest scores, up to rounding, may have no
+    counterpart: others with such scores did not get in. Scores are compared in their order.
 
     Args:
         got: rows of a graph, with those that hold nothing.
@@ -139,12 +142,17 @@ def difference(
         return Difference(float(np.abs(np.sort(scores) - np.sort(theirs)).max()), float('inf'))
     if not len(scores):
         return Difference()
-    ranked = np.abs(np.sort(scores) - np.sort(wanted['scores'])).max()
-    near = np.abs(scores[:, None] - wanted['scores']) <= tolerance
+    theirs = wanted['scores']
+    ranked = np.abs(np.sort(scores) - np.sort(theirs)).max()
+    lowest = max(scores.min(), theirs.min()) + ROUNDING * ranked
+    near = np.abs(scores[:, None] - theirs) <= tolerance
     near &= labels[:, None] == wanted['labels']
     apart = np.abs(boxes[:, None] - wanted['boxes']).max(-1)
     nearest = np.where(near, apart, np.inf)
-    return Difference(float(ranked), float(max(nearest.min(0).max(), nearest.min(1).max())))
+    if scores.max() <= lowest:  # all are equal
+        lowest = -np.inf
+    counted = nearest.min(1)[scores > lowest], nearest.min(0)[theirs > lowest]
+    return Difference(float(ranked), float(max(x.max(initial=0.0) for x in counted)))
 
 
 def compare(

@@ -11,6 +11,7 @@ from ..export.interface import Interface, interface_of
 from ..registry import MODELS
 from ..structures import Size
 from .inputs import configure_, tested_size
+from .peers import randomise_
 from .shrinking import TINY, shrink
 
 
@@ -24,7 +25,9 @@ def detector(
     cfg.model.backbone.init_cfg = None
     if small:
         cfg.model = shrink(cfg.model, TINY)
-    model = configure_(MODELS.build(cfg.model).eval())
+    model = MODELS.build(cfg.model).eval()
+    with torch.no_grad():
+        randomise_(configure_(model))  # the scores of first weights are nearly equal
     classes = tuple(f'class {i}' for i in range(model.num_classes))
     interface = interface_of(cfg, model.data_preprocessor.pad_size_divisor, classes, fixed)
     step = interface.divisor
