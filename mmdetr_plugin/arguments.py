@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec
 
+from mmengine.registry import MODELS
 from torch import nn
+from torch.nn.functional import interpolate
 
 from .hints import fits, implied, words
 from .ranges import SIZES, range_of
@@ -133,6 +135,36 @@ def check_arguments(
     for key, value in args.items():
         if key in known and key not in skip:
             check_value(cls, key, value, place, known[key], hints)
+        if key in LAYERS and isinstance(value, Mapping):
+            _check_layer(LAYERS[key](value), value, f'{place}.{key}')
+
+
+def _check_layer(what: Callable | None, cfg: Mapping[str, Any], place: str) -> None:
+    """Check the config of a layer that mmcv or mmdet builds, against what takes its arguments."""
+    if inspect.isclass(what):
+        known, hints, _ = parameters_of(what)
+        for key in known.keys() & cfg.keys():
+            check_value(what, key, cfg[key], place, known[key], hints)
+    elif what is not None:
+        names = inspect.signature(what).parameters
+        unknown = sorted(set(cfg) - set(names))
+        if unknown:
+            raise SlotError(
+                f'{place} must be arguments of {what.__name__}, {sorted(names)}, got {unknown}; remove '
+                f'or rename them{_did_you_mean(unknown, names)}'
+            )
+
+
+def _norm(cfg: Mapping[str, Any]) -> type | None:
+    kind = cfg.get('type')
+    return MODELS.get(kind) if isinstance(kind, str) else None
+
+
+LAYERS: dict[str, Callable[[Mapping[str, Any]], Callable | None]] = {
+    'norm_cfg': _norm,
+    'upsample_cfg': lambda _: interpolate,
+}
+"""Arguments that are such configs, whoever takes them: what builds or computes the layer."""
 
 
 def check_value(

@@ -27,7 +27,7 @@ OWN = {
             *('groups', 'repeats', 'num_many', 'num_patches', 'num_blocks', 'region_size'),
             *('q_hashes', 'k_hashes', 'max_size', 'max_per_img', 'max_candidates', 'chunk'),
             *('windows', 'grid_size', 'im2col_step', 'sizes', 'max_nonfinite_steps', 'stride'),
-            'AnchorQueries.num_patterns',
+            *('AnchorQueries.num_patterns', 'SpatialTuningAdapter.channels'),
         ),
         POSITIVE,
     ),

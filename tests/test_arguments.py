@@ -245,6 +245,11 @@ def test_every_wrong_value_in_every_config(shard: int) -> None:
         ('test_cfg', {'max_per_img': 'all'}, r"model.postprocess.max_per_img must be .*got 'all'"),
         ('data_preprocessor.mean', 'x', r'model.data_preprocessor.mean must be'),
         ('init_cfg', 5, r'model.init_cfg must be a dict'),
+        (
+            'neck.norm_cfg',
+            {'type': 'GN', 'num_groups': -1},
+            r'model.neck.norm_cfg.num_groups must be a positive integer, got -1',
+        ),
     ],
 )
 def test_what_the_error_says(path: str, value: object, text: str) -> None:

@@ -267,7 +267,9 @@ def test_differences_are_seen() -> None:
     assert check.difference(other, wanted).boxes == np.inf
     last = {**wanted, 'scores': np.array([0.9, 0.5, 0.4]), 'labels': np.array([1, 0, 0])}
     swapped = {**last, 'labels': np.array([1, 0, 2])}
-    assert check.difference(swapped, last) == check.Difference(0.0, 0.0), 'as low as others left out'
+    assert check.difference(swapped, last) == check.Difference(0.0, 0.0), (
+        'as low as others left out'
+    )
     swapped = {**last, 'labels': np.array([1, 2, 0])}
     assert check.difference(swapped, last).boxes == np.inf
     alone = {name: value[:1] for name, value in wanted.items()}

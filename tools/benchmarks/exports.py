@@ -36,6 +36,7 @@ NAMES = (
     *('deformable_detr_r50', 'deformable_detr_refine_r50', 'deformable_detr_two_stage_r50'),
     *('deformable_detr_single_scale_r50', 'deformable_detr_single_scale_dc5_r50'),
     *('sam_detr_r50', 'detr_panoptic_r50', 'dino_r50', 'rt_detr_r18', 'rt_detr_r50', 'd_fine_s'),
+    *('rtdetrv2_r18', 'lw_detr_small', 'rf_detr_small'),
 )
 HEADER = ('config', 'exported in', 'MiB', 'runtime', 'small sizes', 'as tested', 'difference there')
 
