@@ -141,7 +141,7 @@ def check_arguments(
 
 def _check_layer(what: Callable | None, cfg: Mapping[str, Any], place: str) -> None:
     """Check the config of a layer that mmcv or mmdet builds, against what takes its arguments."""
-    if inspect.isclass(what):
+    if isinstance(what, type):
         known, hints, _ = parameters_of(what)
         for key in known.keys() & cfg.keys():
             check_value(what, key, cfg[key], place, known[key], hints)
