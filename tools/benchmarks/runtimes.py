@@ -100,11 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument(
         '--profile', action='store_true', help="print OpenVINO's time by type of operator too"
     )
+    options.add_argument('--seed', type=int, default=0, help='of the weights (0)')
     add_small(options)
     args = parse(options, argv)
     contest = Contest(args)
     for name in args.names or NAMES:
-        model, interface, _ = detector(name, args.small)
+        model, interface, _ = detector(name, args.small, seed=args.seed)
         size = tuple(args.size)
         images = pictures(interface, 1, size)
         inputs = inputs_of(interface, images, size)
