@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 import torch
 from mmcv.cnn import ConvModule
-from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
+from mmdetr_plugin.backbones import DilatedResNet
 from mmdetr_plugin.ops import normalise
 from mmdetr_plugin.ops.fused_blocks import FUSED, fuse_blocks_
 from mmdetr_plugin.ops.normalise import (
@@ -146,6 +147,28 @@ def test_blocks_compute_what_they_did(
     part = block().to(memory_format=torch.channels_last).train()
     fuse_blocks_(part)
     compare(part, lambda part, x: part(x), maps(1, 32, 11, 6), monkeypatch)
+
+
+@pytest.mark.parametrize('deep_stem', [False, True])
+def test_a_resnet_trains_as_mmdets_does(deep_stem: bool) -> None:
+    options = dict(depth=18, base_channels=32, deep_stem=deep_stem, norm_eval=False)
+    torch.manual_seed(0)
+    plain = ResNet(**options, frozen_stages=-1).double()
+    ours = DilatedResNet(**options, frozen_stages=-1)
+    ours.load_state_dict(plain.state_dict())
+    (x,) = maps(1, 3, 65, 70)
+    found = {}
+    for name, model in (('mmdet', plain), ('ours', ours.to(memory_format=torch.channels_last))):
+        model.train()
+        outs = model(x.to(next(model.parameters()).dtype))
+        sum((y * y.cos()).mean() for y in outs).backward()
+        grads = {key: p.grad for key, p in model.named_parameters()}
+        found[name] = {**dict(enumerate(outs)), **grads, **dict(model.named_buffers())}
+    for key, exact in found['mmdet'].items():
+        scale = max(float(exact.detach().abs().max()), 1e-3)
+        torch.testing.assert_close(
+            found['ours'][key].double() / scale, exact.double() / scale, rtol=0, atol=1e-3
+        )
 
 
 def test_fusing_keeps_names_and_evaluation() -> None:

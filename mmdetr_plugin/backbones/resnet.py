@@ -7,7 +7,7 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ..ops.folding import fold_norms_, unfold_replaced_
-from ..ops.fused_blocks import FusedSequential, fuse_blocks_
+from ..ops.fused_blocks import chained, fuse_blocks_
 from ..ops.normalise import normalised_max
 from ..registry import MODELS
 
@@ -43,8 +43,7 @@ class DilatedResNet(MMDetResNet):
 
     def _pooled_stem(self, x: Tensor) -> Tensor:
         *before, norm, relu = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
-        x = FusedSequential(*before)(x)
-        return normalised_max(norm, x, relu, self.maxpool)
+        return normalised_max(norm, chained(before, x), relu, self.maxpool)
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)

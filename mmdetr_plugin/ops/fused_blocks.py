@@ -6,6 +6,8 @@ the faster functions do not know runs as before.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mmcv.cnn import ConvModule
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
@@ -24,19 +26,24 @@ class FusedConvModule(ConvModule):
         return normalised(self.norm, self.conv(x), activation)
 
 
+def chained(parts: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """One part after the other; batch norms take the ReLU after them."""
+    rest = list(parts)
+    while rest:
+        part = rest.pop(0)
+        if not isinstance(part, nn.BatchNorm2d):
+            x = part(x)
+            continue
+        relu = rest.pop(0) if rest and type(rest[0]) is nn.ReLU else None
+        x = normalised(part, x, relu)
+    return x
+
+
 class FusedSequential(nn.Sequential):
-    """A chain in which batch norms take the ReLU after them."""
+    """A chain with :func:`chained` norms."""
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(self)
-        while parts:
-            part = parts.pop(0)
-            if not isinstance(part, nn.BatchNorm2d):
-                x = part(x)
-                continue
-            relu = parts.pop(0) if parts and type(parts[0]) is nn.ReLU else None
-            x = normalised(part, x, relu)
-        return x
+        return chained(self, x)
 
 
 class FusedBasicBlock(BasicBlock):
