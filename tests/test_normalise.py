@@ -156,7 +156,7 @@ def test_a_resnet_trains_as_mmdets_does(deep_stem: bool) -> None:
     plain = ResNet(**options, frozen_stages=-1).double()
     ours = DilatedResNet(**options, frozen_stages=-1)
     ours.load_state_dict(plain.state_dict())
-    (x,) = maps(1, 3, 65, 70)
+    x = torch.randn(2, 3, 65, 70).contiguous(memory_format=torch.channels_last)
     found = {}
     for name, model in (('mmdet', plain), ('ours', ours.to(memory_format=torch.channels_last))):
         model.train()
