@@ -92,7 +92,7 @@ def pip(*words: object) -> None:
 
 
 def source_package(package: str, version: str, folder: Path, offered: Path | None) -> Path:
-    """The archive of ``version`` of ``package``: that of the folder ``offered``, or downloaded to ``folder``.
+    """The source package: that of the folder ``offered``, or downloaded to ``folder``.
 
     Raises:
         FileNotFoundError: ``offered`` has none.
@@ -120,7 +120,7 @@ def unpack(archive: Path, target: Path, grouped: bool) -> Path:
 
 
 def build(package: str, version: str, folder: Path, offered: Path | None = None) -> Path:
-    """The wheel of ``version`` of ``package``, built in ``folder``, from the package that ``offered`` has."""
+    """The wheel, built in ``folder``, from the source package that ``offered`` has."""
     archive = source_package(package, version, folder, offered)
     for grouped in (True, False):
         try:

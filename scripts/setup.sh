@@ -24,7 +24,7 @@ fingerprint() { { pwd -P; pins; cat setup.py scripts/setup.sh scripts/build_mmcv
 # The pins of BASE and CONSTRAINTS; of two for one package, that of CONSTRAINTS.
 pins() {
     awk -F== '/^[^#]/ { name = tolower($1); gsub(/[-_.]+/, "-", name); pin[name] = $0 }
-        END { for (name in pin) print pin[name] }' "$BASE" "$CONSTRAINTS" | sort
+        END { for (name in pin) print pin[name] }' "$BASE" "$CONSTRAINTS" | LC_ALL=C sort
 }
 
 choose_versions() {
@@ -182,22 +182,24 @@ install_package() {
         pip_install -e ".[$EXTRAS]"
         return
     fi
-    pip_install --no-deps -e .
     local required
-    required=$("$PY" - "$EXTRAS" $ORIGINALS <<'EOF'
+    # shellcheck disable=SC2086 # the names are words
+    pip_install --no-deps -e . && required=$(requirements $ORIGINALS) && pip_install "$MMDET" $required
+}
+
+# What this package and the extras require besides the distributions NAME...
+requirements() {
+    "$PY" - "$EXTRAS" "$@" <<'EOF'
 import sys
 from importlib.metadata import requires
 from packaging.requirements import Requirement
 
-extras, originals = sys.argv[1].split(','), sys.argv[2:]
+extras, others = sys.argv[1].split(','), sys.argv[2:]
 for requirement in map(Requirement, requires('mmdetr_plugin')):
     marker = requirement.marker
-    if requirement.name not in originals and (not marker or any(marker.evaluate({'extra': e}) for e in extras)):
+    if requirement.name not in others and (not marker or any(marker.evaluate({'extra': e}) for e in extras)):
         print(requirement.name, requirement.specifier, sep='')
 EOF
-    )
-    # shellcheck disable=SC2086 # the requirements are words
-    pip_install "$MMDET" $required
 }
 
 main() {
