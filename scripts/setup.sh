@@ -124,9 +124,9 @@ can_compile() {
 wants_cuda() {
     "$PY" - <<'EOF'
 import sys, torch
-from torch.utils.cpp_extension import CUDA_HOME
 if not torch.cuda.is_available():
     sys.exit(1)
+from torch.utils.cpp_extension import CUDA_HOME  # warns where there is no GPU
 if CUDA_HOME is None:
     print('setup: a GPU is there but no nvcc: mmcv gets CPU operators only', file=sys.stderr)
     sys.exit(1)
