@@ -30,7 +30,10 @@ pins() {
 choose_versions() {
     CONSTRAINTS=${CONSTRAINTS:-$(cat "$CHOICE" 2>/dev/null || echo "$BASE")}
     [ -f "$CONSTRAINTS" ] || fail "CONSTRAINTS must name a file, got: $CONSTRAINTS" \
-        "name another one, of your own or of the project's: $(echo requirements/*.txt)"
+        "name one such as requirements/onedl.txt, or $BASE for the usual versions"
+    local other
+    other=$(grep -vEm 1 '^(#.*|[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+)?$' "$CONSTRAINTS") &&
+        fail "every line of $CONSTRAINTS must be NAME==VERSION, got: $other" "correct or remove that line"
     if grep -q '^onedl-' "$CONSTRAINTS"; then
         read -r MMENGINE MMCV MMDET <<<"$FORKS"
         NEWEST=13

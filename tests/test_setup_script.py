@@ -138,10 +138,12 @@ def test_other_versions_make_room_first(checkout: Path) -> None:
     assert first.startswith('-m pip uninstall -y ') and set(first.split()) >= ORIGINALS | FORKS
 
 
-def test_an_unknown_file_is_refused(checkout: Path) -> None:
+def test_a_file_of_something_else_is_refused(checkout: Path) -> None:
     text = make_setup(checkout, 'absent.txt', code=1)
     assert 'error: CONSTRAINTS must name a file, got: requirements/absent.txt' in text
-    assert 'requirements/onedl.txt' in text
+    assert 'name one such as requirements/onedl.txt' in text
+    text = make_setup(checkout, 'mim.txt', code=1)
+    assert 'every line of requirements/mim.txt must be NAME==VERSION, got: certifi' in text
     assert not (checkout / '.venv').exists()
 
 
