@@ -187,7 +187,8 @@ install_package() {
     fi
     local required
     # shellcheck disable=SC2086 # the names are words
-    pip_install --no-deps -e . && required=$(requirements $ORIGINALS) && pip_install "$MMDET" $required
+    pip_install --no-deps -e . && required=$(requirements $ORIGINALS) && pip_install "$MMDET" $required &&
+        swap_opencv # onedl-mmdetection brings both builds, which share their files
 }
 
 # What this package and the extras require besides the distributions NAME...
