@@ -6,7 +6,8 @@
 
 mmcv compiles 77 files one by one, and nearly all of that time is spent reading PyTorch's headers again.
 Here a few new files include the others, which are unchanged but for their names: about a minute
-instead of eight. If that does not compile, mmcv is built as it is.
+instead of eight. If that does not compile, mmcv is built file by file. In both cases PyTorch chooses
+the C++ standard: mmcv's setup script asks for C++17, and the headers of PyTorch 2.15 need C++20.
 
 The wheel is kept in the user's cache folder, one for each version of mmcv, PyTorch, Python and CUDA, so
 that the next environment needs no compiler. torch, setuptools and wheel must be installed.
@@ -85,6 +86,12 @@ def group(source: Path) -> None:
             (folder / f'unit_{i}.cpp').write_text(''.join(lines))
 
 
+def ask_for_no_standard(script: Path) -> None:
+    """Remove the option from mmcv's setup script; PyTorch adds its own where there is none."""
+    text = script.read_text(encoding='utf-8')
+    script.write_text(text.replace("'-std=c++17'", ''), encoding='utf-8')
+
+
 def pip(*words: object) -> None:
     """Run pip; its output goes to the standard error."""
     command = [sys.executable, '-m', 'pip', *map(str, words)]
@@ -113,6 +120,7 @@ def unpack(archive: Path, target: Path, grouped: bool) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         with tarfile.open(archive) as package:
             package.extractall(partial, filter='data')
+        ask_for_no_standard(partial / source.name / 'setup.py')
         if grouped:
             group(partial / source.name)
         partial.replace(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
@@ -78,6 +79,7 @@ def package(folder: Path, name: str = 'mmcv-2.1.0') -> Path:
     for place in (build_mmcv.SOURCES, build_mmcv.SOURCES / 'cpu'):
         (source / place).mkdir(parents=True)
         (source / place / 'nms.cpp').touch()
+    (source / 'setup.py').write_text("cxx = ['-Wall', '-std=c++17']\nnvcc = ['-std=c++17']\n")
     archive = folder / f'{name}.tar.gz'
     with tarfile.open(archive, 'w:gz') as packed:
         packed.add(source, source.name)
@@ -88,6 +90,7 @@ def test_an_interrupted_build_continues_with_its_files(tmp_path: Path) -> None:
     archive, target = package(tmp_path), tmp_path / 'grouped'
     target.with_suffix('.partial').mkdir()  # of a call that was killed while it unpacked
     source = build_mmcv.unpack(archive, target, grouped=True)
+    assert runpy.run_path(str(source / 'setup.py'))['cxx'] == ['-Wall'], 'PyTorch chooses'
     (source / 'compiled.o').touch()
     assert build_mmcv.unpack(archive, target, grouped=True) == source
     assert (source / 'compiled.o').is_file()
