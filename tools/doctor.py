@@ -90,11 +90,13 @@ def _version(distribution: str) -> str:
 
 def rebuild(variables: str = '') -> str:
     """The command that compiles mmcv again, the original or the fork that is installed."""
-    package = 'onedl-mmcv' if _version('onedl-mmcv') else 'mmcv'
-    versions = '>=2.3.6,<3.0' if package == 'onedl-mmcv' else '>=2.1.0,<2.2'
+    package, versions = 'mmcv', '>=2.1.0,<2.2'
+    if _version('onedl-mmcv'):
+        package, versions = 'onedl-mmcv', '>=2.1.0,<3.0'
     return (
         f'{variables}pip install --no-build-isolation --no-binary {package} --force-reinstall '
-        f'--no-deps --no-cache-dir "{package}{versions}"  # compiles; needs "setuptools<81", wheel and ninja'
+        f'--no-deps --no-cache-dir "{package}{versions}"  '
+        '# compiles; needs "setuptools<81", wheel and ninja'
     )
 
 
