@@ -3,8 +3,10 @@
 #   make demo  ARGS="..."   train the example detector, evaluate it, draw its boxes
 #   make test  ARGS="..."   the tests, but for the slow ones
 #   make setup PYTHON=...   only the environment
+#   make setup CONSTRAINTS=requirements/onedl.txt   with other versions (kept until others are chosen)
 
 PYTHON ?=
+CONSTRAINTS ?=
 ARGS ?=
 PY := .venv/bin/python
 
@@ -22,7 +24,7 @@ help:
 	@echo 'make clean      remove what builds and tests left (not .venv, data/ and work_dirs/)'
 
 setup:
-	@PYTHON="$(PYTHON)" bash scripts/setup.sh
+	@PYTHON="$(PYTHON)" CONSTRAINTS="$(CONSTRAINTS)" bash scripts/setup.sh
 
 demo: setup
 	@$(PY) tools/demo.py $(ARGS)

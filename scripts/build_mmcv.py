@@ -2,10 +2,12 @@
 """Build a wheel of mmcv with its compiled operators, and print its path.
 
     .venv/bin/python scripts/build_mmcv.py 2.1.0
+    .venv/bin/python scripts/build_mmcv.py 2.3.6 --package onedl-mmcv
 
 mmcv compiles 77 files one by one, and nearly all of that time is spent reading PyTorch's headers again.
 Here a few new files include the others, which are unchanged but for their names: about a minute
-instead of eight. If that does not compile, mmcv is built as it is.
+instead of eight. If that does not compile, mmcv is built file by file. In both cases PyTorch chooses
+the C++ standard: mmcv's setup script asks for C++17, and the headers of PyTorch 2.15 need C++20.
 
 The wheel is kept in the user's cache folder, one for each version of mmcv, PyTorch, Python and CUDA, so
 that the next environment needs no compiler. torch, setuptools and wheel must be installed.
@@ -46,10 +48,10 @@ def cache_folder() -> Path:
     return Path(base) / 'mmdetr_plugin' / 'wheels'
 
 
-def key(version: str) -> str:
+def key(package: str, version: str) -> str:
     """A name for everything that decides whether a wheel fits."""
     parts = [
-        f'mmcv {version}',
+        f'{package} {version}',
         f'torch {torch.__version__}',
         f'python {platform.python_version_tuple()[:2]} {platform.machine()}',
         f'libc {platform.libc_ver()}',
@@ -84,21 +86,27 @@ def group(source: Path) -> None:
             (folder / f'unit_{i}.cpp').write_text(''.join(lines))
 
 
+def ask_for_no_standard(script: Path) -> None:
+    """Remove the option from mmcv's setup script; PyTorch adds its own where there is none."""
+    text = script.read_text(encoding='utf-8')
+    script.write_text(text.replace("'-std=c++17'", ''), encoding='utf-8')
+
+
 def pip(*words: object) -> None:
     """Run pip; its output goes to the standard error."""
     command = [sys.executable, '-m', 'pip', *map(str, words)]
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def source_package(version: str, folder: Path, offered: Path | None) -> Path:
-    """The archive of ``version``: that of the folder ``offered``, or downloaded to ``folder``.
+def source_package(package: str, version: str, folder: Path, offered: Path | None) -> Path:
+    """The source package: that of the folder ``offered``, or downloaded to ``folder``.
 
     Raises:
         FileNotFoundError: ``offered`` has none.
     """
     if offered is None:
-        pip('download', *DIRECTLY, '--no-binary', ':all:', '-d', folder, f'mmcv=={version}')
-    archive = (offered or folder) / f'mmcv-{version}.tar.gz'
+        pip('download', *DIRECTLY, '--no-binary', ':all:', '-d', folder, f'{package}=={version}')
+    archive = (offered or folder) / f'{package.replace("-", "_")}-{version}.tar.gz'
     if not archive.is_file():
         raise FileNotFoundError(f'--source must be a folder with {archive.name}, got {offered}')
     return archive
@@ -112,15 +120,16 @@ def unpack(archive: Path, target: Path, grouped: bool) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         with tarfile.open(archive) as package:
             package.extractall(partial, filter='data')
+        ask_for_no_standard(partial / source.name / 'setup.py')
         if grouped:
             group(partial / source.name)
         partial.replace(target)
     return source
 
 
-def build(version: str, folder: Path, offered: Path | None = None) -> Path:
-    """The wheel of ``version``, built in ``folder``, from the package that ``offered`` has."""
-    archive = source_package(version, folder, offered)
+def build(package: str, version: str, folder: Path, offered: Path | None = None) -> Path:
+    """The wheel, built in ``folder``, from the source package that ``offered`` has."""
+    archive = source_package(package, version, folder, offered)
     for grouped in (True, False):
         try:
             source = unpack(archive, folder / ('grouped' if grouped else 'plain'), grouped)
@@ -138,6 +147,7 @@ def build(version: str, folder: Path, offered: Path | None = None) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     options.add_argument('version', help='of mmcv')
+    options.add_argument('--package', default='mmcv', help='its distribution: mmcv or onedl-mmcv')
     options.add_argument('--find', action='store_true', help='end with 1 if no wheel is kept')
     options.add_argument('--again', action='store_true', help='build even if a wheel is kept')
     options.add_argument(
@@ -151,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = options.parse_args(argv)
     os.environ.setdefault('MMCV_WITH_OPS', '1')
-    place = cache_folder() / key(args.version)
+    place = cache_folder() / key(args.package, args.version)
     kept = sorted(place.glob('*.whl'))
     if kept and not args.again:
         print(kept[0])
@@ -161,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        wheel = build(args.version, folder.resolve(), args.source)
+        wheel = build(args.package, args.version, folder.resolve(), args.source)
         place.mkdir(parents=True, exist_ok=True)
         # Complete or not there at all, also if two builds end at once.
         partial = place / f'{wheel.name}.{os.getpid()}'

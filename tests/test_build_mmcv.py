@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
@@ -45,9 +46,9 @@ def test_a_wheel_is_built_once(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     built = []
 
-    def build(version: str, folder: Path, offered: Path | None) -> Path:
-        built.append(version)
-        wheel = folder / f'mmcv-{version}-py3-none-any.whl'
+    def build(package: str, version: str, folder: Path, offered: Path | None) -> Path:
+        built.append((package, version))
+        wheel = folder / f'{package}-{version}-py3-none-any.whl'
         with ZipFile(wheel, 'w') as archive:
             archive.writestr('mmcv.py', '')
         return wheel
@@ -56,13 +57,15 @@ def test_a_wheel_is_built_once(
     assert build_mmcv.main(['2.1.0', '--find']) == 1, 'nothing is kept yet'
     assert [build_mmcv.main(['2.1.0']) for _ in range(2)] == [0, 0]
     assert build_mmcv.main(['2.1.0', '--find']) == 0
-    assert built == ['2.1.0']
+    assert built == [('mmcv', '2.1.0')]
     paths = capsys.readouterr().out.split()
     assert len(set(paths)) == 1 and ZipFile(paths[0]).namelist() == ['mmcv.py']
     build_mmcv.main(['2.2.0'])
     build_mmcv.main(['2.1.0', '--again'])
-    assert built == ['2.1.0', '2.2.0', '2.1.0'], 'another version needs another wheel'
-    assert [p.suffix for p in (tmp_path / 'cache').rglob('mmcv-*')] == ['.whl', '.whl']
+    build_mmcv.main(['2.1.0', '--package', 'fork'])
+    expected = [('mmcv', '2.2.0'), ('mmcv', '2.1.0'), ('fork', '2.1.0')]
+    assert built[1:] == expected, 'another version or package needs another wheel'
+    assert [p.suffix for p in (tmp_path / 'cache').rglob('*-2.*')] == ['.whl'] * 3
 
 
 def test_what_is_no_mmcv_is_not_grouped(tmp_path: Path) -> None:
@@ -70,13 +73,14 @@ def test_what_is_no_mmcv_is_not_grouped(tmp_path: Path) -> None:
         build_mmcv.group(tmp_path)
 
 
-def package(folder: Path) -> Path:
+def package(folder: Path, name: str = 'mmcv-2.1.0') -> Path:
     """A source package with the files of one folder twice."""
-    source = folder / 'mmcv-2.1.0'
+    source = folder / name
     for place in (build_mmcv.SOURCES, build_mmcv.SOURCES / 'cpu'):
         (source / place).mkdir(parents=True)
         (source / place / 'nms.cpp').touch()
-    archive = folder / 'mmcv-2.1.0.tar.gz'
+    (source / 'setup.py').write_text("cxx = ['-Wall', '-std=c++17']\nnvcc = ['-std=c++17']\n")
+    archive = folder / f'{name}.tar.gz'
     with tarfile.open(archive, 'w:gz') as packed:
         packed.add(source, source.name)
     return archive
@@ -86,6 +90,7 @@ def test_an_interrupted_build_continues_with_its_files(tmp_path: Path) -> None:
     archive, target = package(tmp_path), tmp_path / 'grouped'
     target.with_suffix('.partial').mkdir()  # of a call that was killed while it unpacked
     source = build_mmcv.unpack(archive, target, grouped=True)
+    assert runpy.run_path(str(source / 'setup.py'))['cxx'] == ['-Wall'], 'PyTorch chooses'
     (source / 'compiled.o').touch()
     assert build_mmcv.unpack(archive, target, grouped=True) == source
     assert (source / 'compiled.o').is_file()
@@ -98,6 +103,8 @@ def test_a_folder_takes_the_place_of_the_network(
 ) -> None:
     monkeypatch.setattr(build_mmcv, 'pip', lambda *words: pytest.fail(f'must not run pip {words}'))
     archive = package(tmp_path)
-    assert build_mmcv.source_package('2.1.0', tmp_path / 'work', tmp_path) == archive
+    assert build_mmcv.source_package('mmcv', '2.1.0', tmp_path / 'work', tmp_path) == archive
+    fork = package(tmp_path, 'onedl_mmcv-2.3.6')
+    assert build_mmcv.source_package('onedl-mmcv', '2.3.6', tmp_path / 'work', tmp_path) == fork
     with pytest.raises(FileNotFoundError, match=r'must be a folder with mmcv-2\.1\.1\.tar\.gz'):
-        build_mmcv.source_package('2.1.1', tmp_path / 'work', tmp_path)
+        build_mmcv.source_package('mmcv', '2.1.1', tmp_path / 'work', tmp_path)

@@ -43,12 +43,19 @@ def test_mmcv_without_operators_is_told_with_the_remedy(tmp_path: Path) -> None:
     assert 'Traceback' not in text
 
 
-def test_operators_that_cannot_be_loaded_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('package', ['mmcv', 'onedl-mmcv'])
+def test_operators_that_cannot_be_loaded_are_told(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, '_version', {package: '2.3.6'}.get)
     monkeypatch.setitem(sys.modules, 'mmcv.ops', None)  # as if compiled for another torch
     *good, last = doctor.imports()
     assert [row.name for row in good] == ['torch', 'cv2', 'mmdetr_plugin']
     assert (last.name, last.state) == ('mmcv.ops', doctor.BROKEN)
-    assert 'pip install --no-build-isolation --no-binary mmcv --force-reinstall' in last.remedy
+    assert (
+        f'pip install --no-build-isolation --no-binary {package} --force-reinstall' in last.remedy
+    )
+    assert f' "{package}>=2.' in last.remedy
 
 
 def test_missing_and_doubled_packages_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ import pytest
 import yaml
 from cli import ROOT, build_wheel, load, run
 from packaging.requirements import Requirement as Specified
-from packaging.utils import canonicalize_name
 
 from mmdetr_plugin.compat import REQUIREMENTS, Requirement, check_dependencies
 from mmdetr_plugin.version import __version__
@@ -41,27 +40,6 @@ def test_setup_requires_what_the_import_checks() -> None:
     stated = {r.name: set(str(r.specifier).split(',')) for r in requirements() if not r.marker}
     checked = {r.module: set(r.specifier().split(',')) for r in REQUIREMENTS}
     assert stated == checked
-
-
-def test_everything_installed_by_make_is_pinned_once() -> None:
-    lines = (ROOT / 'requirements' / 'constraints.txt').read_text(encoding='utf-8').splitlines()
-    pins = [Specified(line) for line in lines if line and not line.startswith('#')]
-    names = Counter(canonicalize_name(pin.name) for pin in pins)
-    assert all(re.fullmatch(r'==[\w.]+', str(pin.specifier)) for pin in pins)
-    assert max(names.values()) == 1
-    script = (ROOT / 'scripts' / 'setup.sh').read_text(encoding='utf-8')
-    extras = (
-        re.search(r'^(?:readonly )?EXTRAS=[\'"]?([\w,-]+)', script, re.MULTILINE)
-        .group(1)
-        .split(',')
-    )
-    installed = [
-        r
-        for r in requirements()
-        if not r.marker or any(r.marker.evaluate({'extra': extra}) for extra in extras)
-    ]
-    assert len(installed) > len(REQUIREMENTS)
-    assert {canonicalize_name(r.name) for r in installed} <= set(names)
 
 
 def test_every_config_is_indexed() -> None:
@@ -124,29 +102,6 @@ def test_extras_are_listed_and_named_as_they_can_be_installed() -> None:
         f for top in ('mmdetr_plugin', 'tools', 'configs') for f in (ROOT / top).rglob('*.py')
     ]
     assert [file.name for file in texts if 'mmdetr_plugin[' in file.read_text('utf-8')] == []
-
-
-# ---- make setup ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('version', [(3, 10), (3, 11), (3, 12), (3, 13), (3, 14)])
-def test_setup_takes_the_versions_that_it_names(version: tuple[int, int], tmp_path: Path) -> None:
-    """An interpreter of another version is refused; one of these makes the environment."""
-    for name in ('scripts', 'requirements'):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / 'setup.py').touch()
-    python = tmp_path / 'python-of-another-version'
-    python.write_text(
-        f'#!{sys.executable}\nimport sys\nsys.version_info = {(*version, 0)}\n'
-        'if sys.argv[1] == "-c":\n    exec(sys.argv[2])\nelse:\n    sys.exit(f"ran {sys.argv[1:]}")\n'
-    )
-    python.chmod(0o755)
-    text = run(['bash', 'scripts/setup.sh'], tmp_path, code=1, PYTHON=python)
-    if (3, 11) <= version <= (3, 12):
-        assert "ran ['-m', 'venv', '--clear', '.venv']" in text
-        assert f'apt-get install python3.{version[1]}-venv' in text
-    else:
-        assert 'Python 3.11 or 3.12 is needed, looked for: ' in text
 
 
 # ---- wheel and editable install -----------------------------------------------------------------

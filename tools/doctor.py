@@ -45,11 +45,7 @@ OPTIONAL = {
     'matplotlib': 'draws the pictures of tools/check_dataset.py',
     'deformops': '',
 }
-MMCV = (
-    '{}pip install --no-build-isolation --no-binary mmcv --force-reinstall --no-deps --no-cache-dir '
-    '"mmcv>=2.1.0,<2.2"  # compiles; needs "setuptools<81", wheel and ninja'
-)
-REBUILD, REBUILD_CUDA = MMCV.format(''), MMCV.format('MMCV_WITH_OPS=1 FORCE_CUDA=1 ')
+WITH_CUDA = 'MMCV_WITH_OPS=1 FORCE_CUDA=1 '
 BFLOAT16 = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16'}
 """Instructions for it, by their names in /proc/cpuinfo."""
 WAITS = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')
@@ -92,13 +88,25 @@ def _version(distribution: str) -> str:
         return ''
 
 
+def rebuild(variables: str = '') -> str:
+    """The command that compiles mmcv again, the original or the fork that is installed."""
+    package, versions = 'mmcv', '>=2.1.0,<2.2'
+    if _version('onedl-mmcv'):
+        package, versions = 'onedl-mmcv', '>=2.1.0,<3.0'
+    return (
+        f'{variables}pip install --no-build-isolation --no-binary {package} --force-reinstall '
+        f'--no-deps --no-cache-dir "{package}{versions}"  '
+        '# compiles; needs "setuptools<81", wheel and ninja'
+    )
+
+
 def imports() -> Iterator[Row]:
     """Import each package after those it depends on; stops at the first that fails."""
     for module, remedy in (
         ('torch', TORCH),
         ('cv2', 'pip uninstall opencv-python, then pip install --no-deps opencv-python-headless'),
         ('mmdetr_plugin', 'see above'),  # its own error names the misfit and the remedy
-        ('mmcv.ops', f'mmcv was compiled for another torch, or not at all: {REBUILD}'),
+        ('mmcv.ops', f'mmcv was compiled for another torch, or not at all: {rebuild()}'),
         ('mmdetr_plugin.components', 'run `make setup` in a checkout: it installs tested versions'),
     ):
         try:
@@ -128,7 +136,10 @@ def devices() -> Iterator[Row]:
     ops = get_compiling_cuda_version()
     state, remedy = '', ''
     if cuda and not _same_major(ops, cuda):
-        state, remedy = NOTE, f"mmcv's operators must be compiled for CUDA {cuda}: {REBUILD_CUDA}"
+        state, remedy = (
+            NOTE,
+            f"mmcv's operators must be compiled for CUDA {cuda}: {rebuild(WITH_CUDA)}",
+        )
     yield Row("mmcv's CUDA", f'{ops}, compiled by {get_compiler_version()}', state, remedy)
 
     nvcc = _tool_version('nvcc', 'release ')
@@ -231,7 +242,7 @@ def attention() -> Iterator[Row]:
 
     remedies = {
         'compiled': 'pip install --upgrade --force-reinstall numba, or pip uninstall numba',
-        'mmcv': REBUILD_CUDA,
+        'mmcv': rebuild(WITH_CUDA),
     }
     gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     for device in (torch.device('cpu'), *(torch.device('cuda', i) for i in gpus)):
