@@ -11,7 +11,7 @@ from ..export.interface import Interface, interface_of
 from ..registry import MODELS
 from ..structures import Size
 from .inputs import configure_, tested_size
-from .peers import randomise_
+from .peers import gain_of, randomise_
 from .shrinking import TINY, shrink
 
 RANKED = ('content.weight', 'shift.weight')
@@ -34,7 +34,8 @@ def detector(
         cfg.model = shrink(cfg.model, TINY)
     model = MODELS.build(cfg.model).eval()
     with torch.no_grad():
-        randomise_(configure_(model), seed=seed)  # first weights give nearly equal scores
+        # First weights give nearly equal scores.
+        randomise_(configure_(model), seed, gain_of(name))
         for key, table in model.queries.named_parameters():
             if key.endswith(RANKED):
                 table.copy_(table[:1].expand_as(table))
