@@ -6,8 +6,8 @@
 
 mmcv compiles 77 files one by one, and nearly all of that time is spent reading PyTorch's headers again.
 Here a few new files include the others, which are unchanged but for their names: about a minute
-instead of eight. If that does not compile, mmcv is built file by file. In both cases PyTorch chooses
-the C++ standard: mmcv's setup script asks for C++17, and the headers of PyTorch 2.15 need C++20.
+instead of eight. If that does not compile, mmcv is built file by file. mmcv's setup script asks for C++17;
+from PyTorch 2.15 on, whose headers need C++20, PyTorch chooses.
 
 The wheel is kept in the user's cache folder, one for each version of mmcv, PyTorch, Python and CUDA, so
 that the next environment needs no compiler. torch, setuptools and wheel must be installed.
@@ -87,7 +87,12 @@ def group(source: Path) -> None:
 
 
 def ask_for_no_standard(script: Path) -> None:
-    """Remove the option from mmcv's setup script; PyTorch adds its own where there is none."""
+    """Remove the option from mmcv's setup script; PyTorch adds its own where there is none.
+
+    Only for the versions of PyTorch that do not compile with C++17.
+    """
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 15):
+        return
     text = script.read_text(encoding='utf-8')
     script.write_text(text.replace("'-std=c++17'", ''), encoding='utf-8')
 
