@@ -6,8 +6,8 @@
 
 mmcv compiles 77 files one by one, and nearly all of that time is spent reading PyTorch's headers again.
 Here a few new files include the others, which are unchanged but for their names: about a minute
-instead of eight. If that does not compile, mmcv is built file by file. mmcv's setup script asks for C++17;
-from PyTorch 2.15 on, whose headers need C++20, PyTorch chooses.
+instead of eight. If that does not compile, mmcv is built file by file. mmcv's setup script asks for
+C++17; from PyTorch 2.15 on, whose headers need C++20, PyTorch chooses.
 
 The wheel is kept in the user's cache folder, one for each version of mmcv, PyTorch, Python and CUDA, so
 that the next environment needs no compiler. torch, setuptools and wheel must be installed.
