@@ -17,7 +17,6 @@ from .heads import Features
 from .heads.postprocess import check_finite, to_instances
 from .inputs import channels_of, check_annotated, check_batch, prepare, unpadded
 from .ops.precision import in_own_precision
-from .queries.base import check_content
 from .queries.patches import stack_patches
 from .registry import MODELS
 from .slots import SlottedDetector
@@ -58,7 +57,6 @@ class DETR(SlottedDetector):
         embedded = self.embed(self.neck(maps[self.unread :]), samples, map_size(images), sizes)
         memory = self.compiled.encode(self, embedded)
         state, propose = self.queries(memory, self.head, targets)
-        check_content(state, memory)
         predictions = self.compiled.decode(self, state, memory, aux)
         layers = tuple(p for p in predictions if not p.name)
         masks = None

@@ -49,18 +49,3 @@ class QuerySource(nn.Module):
 def expand(x: Tensor, memory: Memory) -> Tensor:
     """(N, C), the same for every image -> (B, N, C)."""
     return x.expand(memory.tokens.shape[0], -1, -1)
-
-
-def check_content(state: State, memory: Memory) -> None:
-    """Check that the decoder can read the queries.
-
-    Raises:
-        ValueError: their content is not as wide as the tokens.
-    """
-    width, channels = state.content.shape[-1], memory.tokens.shape[-1]
-    if width != channels:
-        raise ValueError(
-            f'model.queries must give queries a content of {channels} channels, as many as the tokens '
-            f'have, got {width}; change queries.embed_dims, or keep the branch that adds the others '
-            '(DenoisingQueries with indicator=True)'
-        )

@@ -46,6 +46,7 @@ class Decoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.embed_dims = embed_dims
         if eval_layer is not None and not 0 <= eval_layer < num_layers:
             raise ValueError(
                 f'decoder.eval_layer must be in [0, num_layers = {num_layers}), got {eval_layer}; '
@@ -76,7 +77,16 @@ class Decoder(nn.Module):
         """Predictions after every layer, or only after layer ``eval_layer`` if not ``aux``.
 
         The head may give several predictions for a layer; the last of them is the layer's own.
+
+        Raises:
+            ValueError: the content of the queries has not ``embed_dims`` channels.
         """
+        if state.content.shape[-1] != self.embed_dims:
+            raise ValueError(
+                f'model.queries must give queries a content of embed_dims={self.embed_dims} channels, '
+                f'got {state.content.shape[-1]}; change queries.embed_dims, or keep the branch that '
+                'adds the others (DenoisingQueries with indicator=True)'
+            )
         if self.adapter is not None:
             memory = self.adapter(memory)
         predictions: list[Prediction] = []
