@@ -1,6 +1,8 @@
 """One training of two processes whose weights are sharded (FSDP), on the CPU.
 
-torchrun --nproc_per_node=2 tests/sharded_run.py DATA WORK_DIR
+torchrun --nproc_per_node=2 tests/sharded_run.py DATA WORK_DIR [CONFIG]
+
+The model is that of the config at its full size, or a small one.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ import tiny_run
 import mmdetr_plugin.engine.command_line as command_line
 
 
-def main(data: Path, work_dir: Path) -> None:
+def main(data: Path, work_dir: Path, name: str = '') -> None:
     cfg = tiny_run.config(data, work_dir, epochs=1)
+    if name:
+        cfg.model = tiny_run.full_size(name)
+        cfg.model.backbone.with_cp = False  # it is re-entrant
+        cfg.model.encoder.with_cp = cfg.model.decoder.with_cp = True
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
     cfg.launcher = 'pytorch'
     cfg.env_cfg = {'dist_cfg': {'backend': 'gloo'}}
@@ -39,4 +45,4 @@ def main(data: Path, work_dir: Path) -> None:
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -17,6 +17,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdetr_plugin.checkpoints import read_checkpoint
+from mmdetr_plugin.registry import MODELS
 
 
 @pytest.fixture(scope='module')
@@ -67,16 +68,20 @@ def test_two_processes_resume_as_if_they_had_not_stopped(data: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_sharded_weights(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('name', ['', 'dino_swin_l'])
+def test_sharded_weights(data: Path, tmp_path: Path, name: str) -> None:
     """FSDP in MMEngine's FlexibleRunner: each process holds half of the weights, files hold all.
 
-    Both clip by the norm of the whole gradient.
+    Both clip by the norm of the whole gradient. The large model has its full size.
     """
-    output = torchrun('sharded_run.py', data, tmp_path)
+    output = torchrun('sharded_run.py', data, tmp_path, *([name] if name else []))
     found = re.findall(r'process \d holds (\d+) parameters; norm (\S+)', output)
     held = [int(number) for number, _ in found]
     saved = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
-    model = tiny.build('digits_deformable_detr', num_classes=10)
+    if name:
+        model = MODELS.build(tiny_run.full_size(name))
+    else:
+        model = tiny.build('digits_deformable_detr', num_classes=10)
     assert len(held) == 2
     assert sum(held) == sum(p.numel() for p in model.parameters())
     assert max(held) < 0.6 * sum(held)
@@ -85,6 +90,29 @@ def test_sharded_weights(data: Path, tmp_path: Path) -> None:
     }
     assert all(x.isfinite().all() for x in saved.values())
     assert len({norm for _, norm in found}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', [1, 2, 3])
+def test_sharded_optimizer_states(data: Path, tmp_path: Path, stage: int) -> None:
+    """ZeRO of DeepSpeed: each process updates half; the script beside its folder makes a checkpoint."""
+    pytest.importorskip('deepspeed.runtime.fp16.onebit', reason='needs deepspeed below 0.19')
+    output = torchrun('zero_run.py', data, tmp_path, stage)
+    found = re.findall(r'process \d updates (\d+); norm (\S+)', output)
+    model = tiny.build('digits_deformable_detr', num_classes=10)
+    half = sum(p.numel() for p in model.parameters() if p.requires_grad) / 2
+    assert [int(own) for own, _ in found] == pytest.approx([half, half], rel=1e-3)
+    assert len({norm for _, norm in found}) == 1
+    with pytest.raises(
+        FileNotFoundError, match=r'got the folder .*epoch_1.pth; .* zero_to_fp32.py'
+    ):
+        read_checkpoint(tmp_path / 'epoch_1.pth')
+    script = tmp_path / 'zero_to_fp32.py'
+    cli.run([sys.executable, script, tmp_path, tmp_path / 'whole', '-t', 'epoch_1.pth'], cli.ROOT)
+    weights = read_checkpoint(tmp_path / 'whole/pytorch_model.bin')
+    assert {name: x.shape for name, x in weights.items()} == {
+        name: x.shape for name, x in model.state_dict().items()
+    }
 
 
 def step_of(rank: int, folder: str) -> None:

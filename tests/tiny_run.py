@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
@@ -52,6 +52,14 @@ def make_data(root: Path) -> Path:
     """Eight training and two validation pictures."""
     make_digits(root, num_train=8, num_val=2, size=SIZE)
     return root
+
+
+def full_size(name: str) -> ConfigDict:
+    """The model of a config as it is, for digits, without weights of its backbone."""
+    model = tiny.load(name).model
+    model.num_classes = 10
+    model.backbone.init_cfg = None
+    return model
 
 
 def config(data: Path, work_dir: Path, epochs: int = 4, workers: int = 0) -> Config:

@@ -44,6 +44,11 @@ def read_checkpoint(path: str | Path) -> dict:
             run code when loaded, or asks for more memory than its size explains.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f'the checkpoint must be a file, got the folder {path}; if DeepSpeed wrote it, turn it '
+            'into a file by the zero_to_fp32.py beside it, and set load_from to that'
+        )
     if not path.is_file():
         raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')
     if path.suffix == SUFFIX:

@@ -23,7 +23,9 @@ class EffectiveBatchHook(Hook):
     def before_train(self, runner: Runner) -> None:
         images, steps = images_per_process(runner), accumulated_steps(runner)
         chosen = runner.cfg.get('auto_scale_lr') or {}
-        rate = runner.optim_wrapper.optimizer.defaults['lr']
+        optimizer = runner.optim_wrapper.optimizer
+        # DeepSpeed puts the optimizer of the config into one of its own.
+        rate = getattr(optimizer, 'optimizer', optimizer).defaults['lr']
         tuned = chosen.get('base_batch_size')
         text = describe(images, get_world_size(), steps, tuned, rate)
         if chosen.get('enable'):
