@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from importlib.metadata import distributions
 from typing import Any
 
 import pytest
@@ -89,6 +90,8 @@ def first_of_equals(scores: Tensor, number: int) -> Tensor:
 @cache
 def pair(case: str, small: bool) -> tuple[nn.Module, nn.Module]:
     name, _, large = case.partition(', ')
+    if name == 'dino_r50_mmdet' and any(distributions(name='onedl-mmdetection')):
+        pytest.skip("DINO of the onedl fork codes a box in twice as many channels as mmdet's")
     peer, model = peers.mmdet_pair(name, small=small)
     if large:
         last = [branch[-1] for branch in peer.bbox_head.reg_branches]

@@ -235,14 +235,16 @@ def test_testing_tells_what_is_wrong_with_a_file(data: Path, tmp_path: Path) -> 
     assert 'Traceback' not in text
 
 
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
 @pytest.mark.parametrize('workers', [0, 2])
-def test_loops_that_count_steps(workers: int, data: Path, tmp_path: Path) -> None:
+def test_loops_that_count_steps(workers: int, sampler: str, data: Path, tmp_path: Path) -> None:
     """Three passes over the data, of which the run is cut in the second."""
 
     def config(name: str) -> Config:
         cfg = tiny_run.config(data, tmp_path / name, workers=workers)
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=3)
         cfg.param_scheduler = []
+        cfg.train_dataloader.sampler.type = sampler
         cfg.default_hooks.checkpoint.update(by_epoch=False, interval=3)
         return cfg
 
@@ -250,10 +252,10 @@ def test_loops_that_count_steps(workers: int, data: Path, tmp_path: Path) -> Non
         if runner.iter == 4:
             raise KeyboardInterrupt
 
-    tiny_run.train(config('whole'), f'steps whole {workers}')
+    tiny_run.train(config('whole'), f'steps whole {workers} {sampler}')
     with pytest.raises(KeyboardInterrupt):
-        tiny_run.train(config('cut'), f'steps cut {workers}', tiny_run.BeforeStep(cut))
-    tiny_run.train(resumed(config('cut')), f'steps resumed {workers}')
+        tiny_run.train(config('cut'), f'steps cut {workers} {sampler}', tiny_run.BeforeStep(cut))
+    tiny_run.train(resumed(config('cut')), f'steps resumed {workers} {sampler}')
     pair = (read_checkpoint(tmp_path / name / 'iter_6.pth') for name in ('cut', 'whole'))
     assert list(tiny_run.different(*pair)) == []
 

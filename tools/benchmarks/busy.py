@@ -43,6 +43,7 @@ from mmdetr_plugin.testing.benchmark import machine, table
 from mmdetr_plugin.testing.inputs import samples
 
 TOOLS, PLAIN = 'tools', 'plain'
+READY = 'ready\n'
 POLICIES = (TOOLS, PLAIN, 'OMP_WAIT_POLICY=passive', 'GOMP_SPINCOUNT=1000', 'OMP_NUM_THREADS=1')
 HEADER = ['policy', 'alone, steps/s', 'beside, steps/s', 'got', 'a loop got', 'of its share']
 LOOP = 'while True: pass'
@@ -86,7 +87,8 @@ class Training:
 
     def wait(self) -> None:
         """Return once the process is ready, and stop it: threads that wait may use a processor."""
-        self._read()
+        while self._read() != READY:  # packages may print when they are imported
+            pass
         self.process.send_signal(signal.SIGSTOP)
 
     def rate(self, seconds: float) -> float:
@@ -138,7 +140,7 @@ def train(small: bool, adapt: bool) -> None:
         data = {'inputs': list(pixels), 'data_samples': batch}
         model.train_step(data, optimizer)  # the first compiles and allocates
     threads = SharedThreads()
-    print('ready', flush=True)
+    print(READY, end='', flush=True)
     for line in sys.stdin:
         steps, begun, seconds = 0, time.perf_counter(), 0.0
         while seconds < float(line):
