@@ -46,8 +46,8 @@ def read_checkpoint(path: str | Path) -> dict:
     path = Path(path)
     if path.is_dir():
         raise FileNotFoundError(
-            f'the checkpoint must be a file, got the folder {path}; if DeepSpeed wrote it, turn it '
-            'into a file by the zero_to_fp32.py beside it, and set load_from to that'
+            f'the checkpoint must be a file, got the folder {path}; name a file in it, or, if '
+            'DeepSpeed wrote it, make one with the zero_to_fp32.py beside it'
         )
     if not path.is_file():
         raise FileNotFoundError(f'the checkpoint must be a file, got {path}; check the path')

@@ -1,8 +1,8 @@
 """Memory that was freed and that the process keeps for what comes next (glibc).
 
-glibc gives large blocks back to the system when they are freed. Feature maps are such blocks: each of
-them is asked for anew, and the system fills it with zeros page by page when it is first written. On the
-CPU that takes up to a tenth of the time (docs/performance.md).
+glibc returns large blocks to the system when they are freed. Feature maps are such blocks: the next one
+needs new pages, which the system fills with zeros. On the CPU that takes up to a tenth of the time
+(docs/performance.md).
 """
 
 from __future__ import annotations

@@ -46,8 +46,7 @@ def training(model: DETR, size: tuple[int, int]) -> Callable[[], object]:
 
     def run() -> None:
         model.zero_grad(set_to_none=True)
-        losses = model.loss(inputs, batch)
-        sum(value for name, value in losses.items() if 'loss' in name).backward()
+        model.parse_losses(model.loss(inputs, batch))[0].backward()
 
     return run
 

@@ -107,17 +107,17 @@ class SeededBatches(SeededItems):
         self, dataset: Dataset, entropy: tuple[int, int], clock: Tensor, first: int
     ) -> None:
         super().__init__(dataset, entropy, clock)
-        self.first = first
+        self.first, self.loaded = first, 0
 
     def seed(self) -> None:
         worker = get_worker_info()
-        self.seeded += 1
         if worker is None:
             set_seeds(*self.entropy, int(self.clock))
             return
         started = worker.seed - worker.id  # differs each time that workers are started
-        number = self.first + self.seeded * worker.num_workers + worker.id
+        number = self.first + self.loaded * worker.num_workers + worker.id
         set_seeds(*self.entropy, started, number)
+        self.loaded += 1
 
 
 def set_seeds(*entropy: int) -> None:
