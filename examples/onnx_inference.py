@@ -108,7 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score (0.3)')
     parser.add_argument('--out', type=Path, help='draw the boxes into this file')
     args = parser.parse_args(argv)
-    picture = Image.open(args.image)
+    try:
+        picture = Image.open(args.image)
+    except OSError as error:
+        parser.error(f'image must be a picture that Pillow reads, got {args.image}: {error}')
     found = Detector(args.model)(picture, args.score_thr)
     for box, score, name in zip(*found):
         print(f'{name} {score:.3f} {" ".join(f"{side:.1f}" for side in box)}')

@@ -147,9 +147,9 @@ class SlottedDetector(BaseDetector):
         self.teacher = None if teacher is None else Teacher(num_classes=num_classes, **teacher)
         for part in filter(None, (self.neck, self.encoder)):
             fold_norms_(part)
+        for part in filter(None, (self.backbone, self.neck, self.encoder)):
             fuse_blocks_(part)
-        if channels_last:
-            for part in filter(None, (self.backbone, self.neck, self.encoder)):
+            if channels_last:
                 part.to(memory_format=torch.channels_last)
         self.frozen_parts = one_list(frozen_parts, freeze)
         freeze_(self, self.frozen_parts)

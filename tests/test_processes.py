@@ -67,8 +67,13 @@ def test_two_processes_resume_as_if_they_had_not_stopped(data: Path, tmp_path: P
     assert list(tiny_run.different(*pair)) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['', 'dino_swin_l'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param('', marks=pytest.mark.slow),
+        pytest.param('dino_swin_l', marks=pytest.mark.exhaustive),  # needs much memory
+    ],
+)
 def test_sharded_weights(data: Path, tmp_path: Path, name: str) -> None:
     """FSDP in MMEngine's FlexibleRunner: each process holds half of the weights, files hold all.
 

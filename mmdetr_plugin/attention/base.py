@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..build import build_slot
 from ..ops.attention import attend_blocks, takes_blocks
 from ..ops.exporting import exporting
+from ..ops.linear import Linear
 from ..registry import MODELS
 from ..structures import Memory, State
 from .records import Attention, DenseAttention, attention_weights
@@ -117,7 +118,7 @@ class JoinedProjections(AttentionOp):
         self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(self.inputs * embed_dims, embed_dims))
         self.in_proj_bias = nn.Parameter(torch.zeros(self.inputs * embed_dims))
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        self.out_proj = Linear(embed_dims, embed_dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ..ops.linear import Linear
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, GuidedAttention, attend, check_heads, split_heads
@@ -22,12 +23,12 @@ class DecoupledAttention(AttentionOp):
         check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query_content = nn.Linear(embed_dims, embed_dims)
-        self.query_pos = nn.Linear(embed_dims, embed_dims)
-        self.key_content = nn.Linear(embed_dims, embed_dims)
-        self.key_pos = nn.Linear(embed_dims, embed_dims)
-        self.value = nn.Linear(embed_dims, embed_dims)
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        self.query_content = Linear(embed_dims, embed_dims)
+        self.query_pos = Linear(embed_dims, embed_dims)
+        self.key_content = Linear(embed_dims, embed_dims)
+        self.key_pos = Linear(embed_dims, embed_dims)
+        self.value = Linear(embed_dims, embed_dims)
+        self.out_proj = Linear(embed_dims, embed_dims)
         nn.init.zeros_(self.out_proj.bias)
 
 
@@ -75,7 +76,7 @@ class ConditionalCrossAttention(GuidedAttention, DecoupledAttention):
         layer: int = 0,
     ) -> None:
         super().__init__(embed_dims, num_heads, dropout, prior, layer)
-        self.query_spatial = nn.Linear(embed_dims, embed_dims)
+        self.query_spatial = Linear(embed_dims, embed_dims)
         self.adds_position = layer == 0
         if not self.adds_position:
             del self.query_pos

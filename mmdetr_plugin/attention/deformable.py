@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops.deformable import Shapes, check_backend, deformable_attention, level_tables
 from ..ops.deformable_cells import sample_cells
-from ..ops.linear import apply_linear
+from ..ops.linear import Linear
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import AttentionOp, check_heads
@@ -64,10 +64,10 @@ class DeformableProjections(nn.Module):
                 f'{list(self.points)}; change one of them'
             )
         samples = num_heads * sum(self.points)
-        self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
-        self.attention_weights = nn.Linear(embed_dims, samples)
-        self.value_proj = nn.Linear(embed_dims, value_dims) if projected else nn.Identity()
-        self.output_proj = nn.Linear(value_dims, embed_dims) if projected else nn.Identity()
+        self.sampling_offsets = Linear(embed_dims, 2 * samples)
+        self.attention_weights = Linear(embed_dims, samples)
+        self.value_proj = Linear(embed_dims, value_dims) if projected else nn.Identity()
+        self.output_proj = Linear(value_dims, embed_dims) if projected else nn.Identity()
         if sampling == 'discrete':
             self.sampling_offsets.requires_grad_(False)
         self.init_weights_()
@@ -112,15 +112,15 @@ class DeformableProjections(nn.Module):
         value = self._values(value, mask)
         groups = self._places(query, points, shapes)
         if len(groups) == 1:
-            return apply_linear(self.output_proj, self._read(value, shapes, *groups[0]))
+            return self.output_proj(self._read(value, shapes, *groups[0]))
         # The backends take levels with equally many points, so each level has a call of its own.
         values = value.split([h * w for h, w in shapes], 1)
         parts = [self._read(v, (s,), *g) for v, s, g in zip(values, shapes, groups, strict=True)]
-        return apply_linear(self.output_proj, torch.stack(parts).sum(0))
+        return self.output_proj(torch.stack(parts).sum(0))
 
     def _values(self, value: Tensor, mask: Tensor | None) -> Tensor:
         """(B, S, heads, D) of (B, S, C), 0 where ``mask`` (B, S) is True."""
-        value = apply_linear(self.value_proj, value)
+        value = self.value_proj(value)
         if mask is not None:
             value = value.masked_fill(mask[..., None], 0.0)
         return value.unflatten(-1, (self.num_heads, -1))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..ops.linear import linear
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import GuidedAttention, JoinedProjections, attend, split_heads
@@ -19,11 +19,11 @@ class MultiheadAttention(JoinedProjections):
         width = q.shape[-1]
         weights, biases = self.in_proj_weight.split(width), self.in_proj_bias.split(width)
         if q is k:
-            both = F.linear(q, self.in_proj_weight[: 2 * width], self.in_proj_bias[: 2 * width])
+            both = linear(q, self.in_proj_weight[: 2 * width], self.in_proj_bias[: 2 * width])
             q, k = both.chunk(2, -1)
         else:
-            q, k = F.linear(q, weights[0], biases[0]), F.linear(k, weights[1], biases[1])
-        v = F.linear(v, weights[2], biases[2])
+            q, k = linear(q, weights[0], biases[0]), linear(k, weights[1], biases[1])
+        v = linear(v, weights[2], biases[2])
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
         return q, k, v
 

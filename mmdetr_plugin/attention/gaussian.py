@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.gaussian import log_gaussian
+from ..ops.linear import Linear
 from ..ops.mlp import MLP
 from ..ops.precision import in_weight_precision
 from ..registry import MODELS
@@ -48,10 +49,10 @@ class GaussianPrior(nn.Module):
         self.norm = nn.LayerNorm(embed_dims)
         first = make_reference and layer == 0
         self.reference = MLP(embed_dims, embed_dims, 2, 3) if first else None
-        self.offsets = nn.Linear(embed_dims, values)
-        self.steepness = nn.Linear(embed_dims, values)
+        self.offsets = Linear(embed_dims, values)
+        self.steepness = Linear(embed_dims, values)
         several = len(self.strides) > 1
-        self.shares = nn.Linear(embed_dims, len(self.strides)) if several else None
+        self.shares = Linear(embed_dims, len(self.strides)) if several else None
 
     def init_weights_(self) -> None:
         """Give every head the same steepness."""

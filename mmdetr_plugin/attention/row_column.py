@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.exporting import exporting
+from ..ops.linear import linear
 from ..registry import MODELS
 from ..structures import Memory, State
 from .base import JoinedProjections, join_heads, mask_scores, split_heads
@@ -76,13 +77,13 @@ class RowColumnAttention(JoinedProjections):
         shape = memory.shapes[0]
         weights, biases = self.in_proj_weight.chunk(5), self.in_proj_bias.chunk(5)
         width = 2 * memory.tokens.shape[-1]
-        projected = F.linear(memory.tokens, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        projected = linear(memory.tokens, self.in_proj_weight[width:], self.in_proj_bias[width:])
         kx, ky, v = projected.chunk(3, -1)  # (B, S, C)
         x_code, y_code = axis_codes(memory)
-        kx = kx.unflatten(1, shape).mean(1) + F.linear(x_code, weights[2])  # (B, W, C)
-        ky = ky.unflatten(1, shape).mean(2) + F.linear(y_code, weights[3])  # (B, H, C)
-        qx = F.linear(x_query, weights[0], biases[0])
-        qy = F.linear(y_query, weights[1], biases[1])
+        kx = kx.unflatten(1, shape).mean(1) + linear(x_code, weights[2])  # (B, W, C)
+        ky = ky.unflatten(1, shape).mean(2) + linear(y_code, weights[3])  # (B, H, C)
+        qx = linear(x_query, weights[0], biases[0])
+        qy = linear(y_query, weights[1], biases[1])
         qx, qy, kx, ky, v = (split_heads(x, self.num_heads) for x in (qx, qy, kx, ky, v))
         inside = ~memory.masks()[0] if memory.padded else None  # (B, H, W)
         row = self._weights(qx, kx, None if inside is None else inside[:, 0])

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import scale_coordinates, sine_point_code
 from ..ops.gaussian import log_gaussian
+from ..ops.linear import Linear
 from ..ops.mlp import MLP
 from ..ops.regions import align_regions
 from ..registry import MODELS
@@ -44,13 +45,13 @@ class SalientPoints(nn.Module):
         squeezed = embed_dims // 4
         self.conv = nn.Conv2d(embed_dims, squeezed, 1)
         self.mlp = nn.Sequential(
-            nn.Linear(squeezed * region_size**2, embed_dims),
+            Linear(squeezed * region_size**2, embed_dims),
             nn.ReLU(),
-            nn.Linear(embed_dims, 2 * embed_dims),
+            Linear(embed_dims, 2 * embed_dims),
             nn.ReLU(),
-            nn.Linear(2 * embed_dims, 2 * embed_dims),
+            Linear(2 * embed_dims, 2 * embed_dims),
             nn.ReLU(),
-            nn.Linear(2 * embed_dims, num_heads * num_values),
+            Linear(2 * embed_dims, num_heads * num_values),
         )
         # Only the last bias is 0: with weights of 0 a steepness would never get a gradient.
         *_, bias = self.mlp.parameters()
@@ -99,14 +100,14 @@ class SemanticAlignedAttention(AttentionOp):
         self.levels = tuple(levels)
         self.region_size = region_size
         self.points = SalientPoints(embed_dims, num_heads, 4 if gaussian else 2, region_size)
-        self.content_gate = nn.Linear(embed_dims, num_heads * embed_dims)
-        self.place_gate = nn.Linear(embed_dims, num_heads * embed_dims)
-        self.query_content = nn.Linear(embed_dims, embed_dims)
+        self.content_gate = Linear(embed_dims, num_heads * embed_dims)
+        self.place_gate = Linear(embed_dims, num_heads * embed_dims)
+        self.query_content = Linear(embed_dims, embed_dims)
         self.query_place = MLP(embed_dims, embed_dims, embed_dims, 2)
-        self.key_content = nn.Linear(embed_dims, embed_dims)
+        self.key_content = Linear(embed_dims, embed_dims)
         self.key_place = MLP(embed_dims, embed_dims, embed_dims, 2)
-        self.value = nn.Linear(embed_dims, embed_dims)
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        self.value = Linear(embed_dims, embed_dims)
+        self.out_proj = Linear(embed_dims, embed_dims)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, state: State, memory: Memory, layer: int) -> Tensor:

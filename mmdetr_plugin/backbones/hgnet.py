@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..ops.convolution import convolved
 from ..ops.folding import fold_norms_
 from ..registry import MODELS
 
@@ -83,7 +84,7 @@ class ConvNorm(nn.Module):
         self.lab = Affine() if act and affine else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lab(self.act(self.bn(self.conv(x))))
+        return self.lab(convolved(self.conv, self.bn, x, self.act))
 
 
 class LightConv(nn.Module):

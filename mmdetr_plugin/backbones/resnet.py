@@ -42,8 +42,11 @@ class DilatedResNet(MMDetResNet):
         return tuple(outs)
 
     def _pooled_stem(self, x: Tensor) -> Tensor:
-        *before, norm, relu = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
-        return normalised_max(norm, chained(before, x), relu, self.maxpool)
+        parts = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
+        *before, norm, relu = parts
+        if isinstance(norm, nn.BatchNorm2d) and norm.training:
+            return normalised_max(norm, chained(before, x), relu, self.maxpool)
+        return self.maxpool(chained(parts, x))
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..attention.base import attend, check_heads, split_heads
+from ..ops.linear import Linear, linear
 from ..ops.rotary import Codes, rotary_codes, rotate
 from ..registry import MODELS
 from ..transformer.ffn import FeedForward
@@ -27,18 +28,18 @@ class ViTAttention(nn.Module):
         check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.key_bias = key_bias
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=key_bias)
+        self.qkv = Linear(embed_dims, 3 * embed_dims, bias=key_bias)
         if not key_bias:
             self.q_bias = nn.Parameter(torch.zeros(embed_dims))
             self.v_bias = nn.Parameter(torch.zeros(embed_dims))
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, codes: Codes | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C); ``codes`` turn queries and keys."""
         bias: Tensor | None = self.qkv.bias
         if not self.key_bias:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, -1)
+        q, k, v = linear(x, self.qkv.weight, bias).chunk(3, -1)
         q, k, v = (split_heads(part, self.num_heads) for part in (q, k, v))
         if codes is not None:
             q, k = rotate(q, codes), rotate(k, codes)

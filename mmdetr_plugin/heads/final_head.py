@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.rows import CLASSES, Rows
 from ..ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ..ops.linear import Linear
 from ..ops.mlp import MLP
 from ..ops.precision import in_weight_precision
 from ..registry import MODELS
@@ -43,7 +44,7 @@ class FinalHead(Head):
 
     def class_linear(self, embed_dims: int, width: int, bias: float = 0.0) -> None:
         """Add the linear class head with normal weights of standard deviation 0.01."""
-        linear = nn.Linear(embed_dims, width)
+        linear = Linear(embed_dims, width)
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.constant_(linear.bias, bias)
         self.class_branches.append(linear)
@@ -63,8 +64,8 @@ class DistanceHead(FinalHead):
     ) -> None:
         super().__init__(num_layers)
         self.class_linear(embed_dims, num_classes, -math.log(99))
-        self.distances = nn.Linear(embed_dims, 4)
-        self.central = nn.Linear(embed_dims, 1)
+        self.distances = Linear(embed_dims, 4)
+        self.central = Linear(embed_dims, 1)
         self.scales = nn.Parameter(torch.ones(num_levels))
 
     def predict(self, hidden: Tensor, state: State) -> Prediction:

@@ -15,6 +15,7 @@ from ..attention.base import check_heads, mask_scores
 from ..ops.coordinates import scale_coordinates
 from ..ops.exporting import exporting
 from ..ops.gaussian import log_gaussian
+from ..ops.linear import Linear
 from ..ops.precision import full_precision, same_autocast
 from ..registry import MODELS
 from ..structures import Masks, Memory, Prediction
@@ -102,8 +103,8 @@ class AttentionMaskHead(MaskHead):
                 f'{len(in_channels)} maps, got {embed_dims}; change it'
             )
         self.num_heads, self.level, self.near_boxes = num_heads, level, near_boxes
-        self.query = nn.Linear(embed_dims, embed_dims)
-        self.key = nn.Linear(embed_dims, embed_dims)
+        self.query = Linear(embed_dims, embed_dims)
+        self.key = Linear(embed_dims, embed_dims)
         widths = [embed_dims + num_heads, embed_dims + num_heads, *widths]
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)

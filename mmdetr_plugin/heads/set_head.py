@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from ..checkpoints.rows import ANY_CLASS, CLASSES, Rows
+from ..ops.linear import Linear
 from ..ops.mlp import MLP
 from ..ops.precision import in_weight_precision
 from ..registry import MODELS
@@ -75,7 +76,7 @@ class SetHead(Head):
         width = num_classes + extra_column
         self.num_layers = num_layers
         self.extra_column = extra_column
-        classes = [nn.Linear(embed_dims, width) for _ in range(count)]
+        classes = [Linear(embed_dims, width) for _ in range(count)]
         boxes = [MLP(embed_dims, embed_dims, 4, 3) for _ in range(count)]
         self.class_branches, self.box_branches = nn.ModuleList(classes), nn.ModuleList(boxes)
         if class_prior is not None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Linear
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {'ReLU': F.relu, 'SiLU': F.silu}
 
 
@@ -29,7 +31,7 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         widths = [in_dims] + [hidden_dims] * (num_layers - 1) + [out_dims]
         self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+            Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..criterion.distributed import mean_over_ranks
 from ..heads.base import Head
 from ..ops.boxes import cxcywh_to_xyxy
+from ..ops.linear import Linear
 from ..registry import MODELS
 from ..structures import Branch, CellReference, Memory, Proposals, State, Targets
 from .base import Made, QuerySource
@@ -102,7 +103,7 @@ class FeaturesOfInterest(QuerySource):
             conv_bias=True,
         )
         self.local.init_weights()
-        self.token = nn.Linear(2 * map_dims, embed_dims)
+        self.token = Linear(2 * map_dims, embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
 
     @property

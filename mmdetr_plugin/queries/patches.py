@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.rows import QUERIES, Rows
 from ..heads.base import Head
+from ..ops.linear import Linear
 from ..registry import MODELS
 from ..structures import Branch, Memory, Reference, State, Targets
 from .base import Made, QuerySource, expand
@@ -89,7 +90,7 @@ class PatchQueries(QuerySource):
         self.drop = drop
         self.shuffle = shuffle
         self.embedding = nn.Embedding(num_queries, embed_dims)
-        self.projection = nn.Linear(feature_dims, embed_dims)
+        self.projection = Linear(feature_dims, embed_dims)
         self._backbone = (backbone,)  # in a tuple, as it is a submodule of the detector alone
 
     def patches(self, memory: Memory) -> Tensor | None:

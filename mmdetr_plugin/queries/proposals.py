@@ -11,6 +11,7 @@ from ..checkpoints.rows import QUERIES, Rows
 from ..heads.base import Head
 from ..ops.boxes import cxcywh_to_xyxy
 from ..ops.coordinates import sine_point_code
+from ..ops.linear import Linear
 from ..ops.nms import distinct
 from ..registry import MODELS
 from ..structures import (
@@ -95,17 +96,17 @@ class EncoderProposals(QuerySource):
         self.output: nn.Module = nn.Identity()
         self.output_norm: nn.Module = nn.Identity()
         if projected:
-            linear = self.output = nn.Linear(embed_dims, embed_dims)
+            linear = self.output = Linear(embed_dims, embed_dims)
             self.output_norm = nn.LayerNorm(embed_dims)
             nn.init.xavier_uniform_(linear.weight)
         self.content: nn.Embedding | nn.Linear | None = None
         if content == 'learned':
             self.content = nn.Embedding(num_queries, embed_dims)
         elif content == 'token':
-            self.content = nn.Linear(embed_dims, embed_dims)
+            self.content = Linear(embed_dims, embed_dims)
         self.position_from_box = position_from_box
         if position_from_box:
-            self.position = nn.Linear(2 * embed_dims, 2 * embed_dims)
+            self.position = Linear(2 * embed_dims, 2 * embed_dims)
             self.position_norm = nn.LayerNorm(2 * embed_dims)
             nn.init.xavier_uniform_(self.position.weight)
 

@@ -17,6 +17,7 @@ from ..heads.base import Head
 from ..ops.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from ..ops.coordinates import sine_code
 from ..ops.exporting import exporting
+from ..ops.linear import Linear
 from ..ops.precision import full_precision, no_autocast
 from ..ops.regions import align_regions
 from ..registry import MODELS
@@ -73,8 +74,8 @@ class RegionProposals(QuerySource):
             out_channels=map_dims,
             featmap_strides=list(STRIDES),
         )
-        self.token = nn.Linear(map_dims * SIDE**2, embed_dims)
-        self.place_code = nn.Linear(embed_dims, embed_dims)
+        self.token = Linear(map_dims * SIDE**2, embed_dims)
+        self.place_code = Linear(embed_dims, embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
         for linear in (self.token, self.place_code):
             nn.init.xavier_uniform_(linear.weight)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.dropout import Dropout
-from ..ops.linear import apply_linear
+from ..ops.linear import Linear
 from ..registry import MODELS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -30,16 +30,16 @@ class FeedForward(nn.Module):
             raise ValueError(
                 f'activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}; change it'
             )
-        self.linear1 = nn.Linear(embed_dims, hidden_dims)
+        self.linear1 = Linear(embed_dims, hidden_dims)
         self.activation = ACTIVATIONS[activation]()
         self.dropout = Dropout(dropout)
-        self.linear2 = nn.Linear(hidden_dims, embed_dims)
+        self.linear2 = Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         relu = type(self.activation) is nn.ReLU
-        hidden = apply_linear(self.linear1, x, relu)
+        hidden = self.linear1(x, relu)
         hidden = self.dropout(hidden if relu else self.activation(hidden))
-        return apply_linear(self.linear2, hidden)
+        return self.linear2(hidden)
 
 
 @MODELS.register_module()
@@ -53,10 +53,10 @@ class GatedFeedForward(nn.Module):
         self, embed_dims: int = 256, hidden_dims: int = 1024, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.enter = nn.Linear(embed_dims, 2 * hidden_dims)
+        self.enter = Linear(embed_dims, 2 * hidden_dims)
         self.dropout = Dropout(dropout)
-        self.leave = nn.Linear(hidden_dims, embed_dims)
+        self.leave = Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = apply_linear(self.enter, x).chunk(2, -1)
-        return apply_linear(self.leave, self.dropout(F.silu(gate) * value))
+        gate, value = self.enter(x).chunk(2, -1)
+        return self.leave(self.dropout(F.silu(gate) * value))

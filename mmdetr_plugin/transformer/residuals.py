@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.dropout import Dropout
+from ..ops.linear import Linear
 from ..ops.norms import token_norm
 from ..registry import MODELS
 
@@ -60,7 +61,7 @@ class GatedFusion(Residual):
 
     def __init__(self, embed_dims: int = 256, norm: str = 'LN') -> None:
         super().__init__()
-        self.gate = nn.Linear(2 * embed_dims, 2 * embed_dims)
+        self.gate = Linear(2 * embed_dims, 2 * embed_dims)
         self.norm = token_norm(norm, embed_dims)
 
     def init_weights_(self) -> None:
