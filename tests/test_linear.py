@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmdetr_plugin.ops import linear as module
 from mmdetr_plugin.ops.linear import Linear
-from mmdetr_plugin.ops.onednn import only_numbers
 
 needs_onednn = pytest.mark.skipif(module.FUSED is None, reason='torch was built without oneDNN')
 
@@ -111,7 +110,7 @@ def test_one_operator_in_inference_and_two_in_training(
 @pytest.mark.parametrize('reason', ['autocast', 'bfloat16', 'double', 'off', 'subclass', 'meta'])
 def test_more_than_numbers(reason: str) -> None:
     x, weight = torch.randn(2, 6), torch.randn(10, 6)
-    assert only_numbers(x, weight)
+    assert module._only_numbers(x, weight)
     if reason in ('bfloat16', 'double'):
         x, weight = (y.to(getattr(torch, reason)) for y in (x, weight))
     elif reason == 'subclass':
@@ -120,7 +119,7 @@ def test_more_than_numbers(reason: str) -> None:
         x, weight = x.to('meta'), weight.to('meta')
     on = torch.backends.mkldnn.flags(enabled=reason != 'off')
     with on, torch.autocast('cpu', enabled=reason == 'autocast'):
-        assert not only_numbers(x, weight)
+        assert not module._only_numbers(x, weight)
 
 
 @needs_onednn

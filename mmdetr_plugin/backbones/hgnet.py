@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops.convolution import convolved
 from ..ops.folding import fold_norms_
+from ..ops.normalise import normalised
 from ..registry import MODELS
 
 
@@ -84,7 +84,7 @@ class ConvNorm(nn.Module):
         self.lab = Affine() if act and affine else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lab(convolved(self.conv, self.bn, x, self.act))
+        return self.lab(normalised(self.bn, self.conv(x), self.act))
 
 
 class LightConv(nn.Module):

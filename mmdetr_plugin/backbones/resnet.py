@@ -42,11 +42,8 @@ class DilatedResNet(MMDetResNet):
         return tuple(outs)
 
     def _pooled_stem(self, x: Tensor) -> Tensor:
-        parts = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
-        *before, norm, relu = parts
-        if isinstance(norm, nn.BatchNorm2d) and norm.training:
-            return normalised_max(norm, chained(before, x), relu, self.maxpool)
-        return self.maxpool(chained(parts, x))
+        *before, norm, relu = self.stem if self.deep_stem else (self.conv1, self.norm1, self.relu)
+        return normalised_max(norm, chained(before, x), relu, self.maxpool)
 
     def train(self, mode: bool = True) -> DilatedResNet:
         super().train(mode)

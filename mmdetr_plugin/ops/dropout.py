@@ -78,4 +78,4 @@ class _Dropout(torch.autograd.Function):
 
 
 def _masked(x: Tensor, keep: Tensor, scale: float) -> Tensor:
-    return keep.to(x.dtype).mul_(scale) * x
+    return (x * keep).mul_(scale)

@@ -12,11 +12,8 @@ from mmcv.cnn import ConvModule
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from .convolution import convolved
 from .linear import Linear
-
-NORMS = (nn.BatchNorm2d, nn.Identity)
-"""The second is what stands in the place of a norm that was merged into the convolution for good."""
+from .normalise import normalised
 
 
 class FusedConvModule(ConvModule):
@@ -27,25 +24,24 @@ class FusedConvModule(ConvModule):
         if not (usual and norm and self.with_norm) or self.efficient_conv_bn_eval_forward:
             return super().forward(x, activate, norm)
         activation = self.activate if activate and self.with_activation else None
-        return convolved(self.conv, self.norm, x, activation)
+        return normalised(self.norm, self.conv(x), activation)
 
 
 def chained(parts: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """One part after the other; convolutions take the norm and the ReLU after them."""
+    """One part after the other; batch norms take the ReLU after them."""
     rest = list(parts)
     while rest:
         part = rest.pop(0)
-        if isinstance(part, nn.Conv2d) and rest and isinstance(rest[0], NORMS):
-            norm = rest.pop(0)
-            relu = rest.pop(0) if rest and type(rest[0]) is nn.ReLU else None
-            x = convolved(part, norm, x, relu)
-        else:
+        if not isinstance(part, nn.BatchNorm2d):
             x = part(x)
+            continue
+        relu = rest.pop(0) if rest and type(rest[0]) is nn.ReLU else None
+        x = normalised(part, x, relu)
     return x
 
 
 class FusedSequential(nn.Sequential):
-    """A chain with norms, computed by :func:`chained`."""
+    """A chain with :func:`chained` norms."""
 
     def forward(self, x: Tensor) -> Tensor:
         return chained(self, x)
@@ -57,9 +53,9 @@ class FusedBasicBlock(BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp:
             return super().forward(x)
-        out = convolved(self.conv1, self.norm1, x, self.relu)
+        out = normalised(self.norm1, self.conv1(x), self.relu)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return convolved(self.conv2, self.norm2, out, self.relu, shortcut)
+        return normalised(self.norm2, self.conv2(out), self.relu, shortcut)
 
 
 class FusedBottleneck(Bottleneck):
@@ -68,10 +64,10 @@ class FusedBottleneck(Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp or self.with_plugins:
             return super().forward(x)
-        out = convolved(self.conv1, self.norm1, x, self.relu)
-        out = convolved(self.conv2, self.norm2, out, self.relu)
+        out = normalised(self.norm1, self.conv1(x), self.relu)
+        out = normalised(self.norm2, self.conv2(out), self.relu)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return convolved(self.conv3, self.norm3, out, self.relu, shortcut)
+        return normalised(self.norm3, self.conv3(out), self.relu, shortcut)
 
 
 FUSED: dict[type[nn.Module], type[nn.Module]] = {

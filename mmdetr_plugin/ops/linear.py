@@ -14,8 +14,6 @@ from torch import Size, Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from .onednn import only_numbers
-
 FUSED = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 """oneDNN's product with bias and activation, which ``torch.compile`` uses on the CPU; it has no
 gradient. None = this build of torch has no oneDNN."""
@@ -38,7 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
     Inference on the CPU in single precision takes one pass over the output in the place of up to three
     (copy the bias, add the product, clamp). Equal to torch's up to rounding, as are the gradients.
     """
-    if FUSED is not None and only_numbers(x, weight):
+    if FUSED is not None and _only_numbers(x, weight):
         if not torch.is_grad_enabled():
             return FUSED(x, weight, bias, 'relu' if relu else 'none', [], '')
         if WIDE and _large(x, weight):
@@ -46,6 +44,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
             return F.relu(x) if relu else x
     x = F.linear(x, weight, bias)
     return F.relu(x) if relu else x
+
+
+def _only_numbers(x: Tensor, weight: Tensor) -> bool:
+    """Whether nothing but numbers on the CPU is asked for: no graph, no other precision."""
+    return (
+        x.device.type == 'cpu'
+        and x.dtype == weight.dtype == torch.float32
+        and type(x) is Tensor
+        and type(weight) in (Tensor, nn.Parameter)
+        and not torch.is_autocast_enabled('cpu')
+        and bool(torch.backends.mkldnn.enabled)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
 
 
 def _large(x: Tensor, weight: Tensor) -> bool:

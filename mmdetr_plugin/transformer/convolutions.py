@@ -9,7 +9,6 @@ from mmcv.cnn import ConvModule, build_activation_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops.convolution import NO_NORM, convolved
 from ..ops.folding import folded_kernel
 from ..ops.normalise import normalised_parts, normalised_sum, takes_loops
 from ..registry import MODELS
@@ -35,7 +34,7 @@ class RepVGGBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H, W)."""
         if isinstance(self.conv3, nn.Conv2d):
-            return convolved(self.conv3, NO_NORM, x, self.activation)
+            return self.activation(self.conv3(x))
         if self.training:
             norms, maps = zip(*((part.norm, part.conv(x)) for part in (self.conv3, self.conv1)))
             return normalised_sum(norms, maps, self.activation)
