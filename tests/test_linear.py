@@ -107,7 +107,9 @@ def test_one_operator_in_inference_and_two_in_training(
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize('reason', ['autocast', 'bfloat16', 'double', 'off', 'subclass', 'meta'])
+@pytest.mark.parametrize(
+    'reason', ['autocast', 'bfloat16', 'double', 'off', 'subclass', 'meta', 'columns']
+)
 def test_more_than_numbers(reason: str) -> None:
     x, weight = torch.randn(2, 6), torch.randn(10, 6)
     assert module._only_numbers(x, weight)
@@ -115,6 +117,8 @@ def test_more_than_numbers(reason: str) -> None:
         x, weight = (y.to(getattr(torch, reason)) for y in (x, weight))
     elif reason == 'subclass':
         weight = weight.as_subclass(type('Sharded', (Tensor,), {}))
+    elif reason == 'columns':
+        weight = torch.randn(10, 12)[:, :6]
     elif reason == 'meta':
         x, weight = x.to('meta'), weight.to('meta')
     on = torch.backends.mkldnn.flags(enabled=reason != 'off')

@@ -20,12 +20,13 @@ IMAGE = ['--small', '--size', 64, 96]
 RUNS = {
     'matching.py': ['--batch', 2, '--layers', 2, '--queries', 12, '--objects', 3],
     'attention.py': ['--tokens', 40],
+    'linear.py': ['--tokens', 40, '--inputs', 16, '--outputs', 32],
     'train_step.py': ['detr_r50', *IMAGE],
     'inference.py': ['conditional_detr_r50', *IMAGE, '--precision', 'fp32', 'bf16'],
     'scaling.py': ['deformable_detr_r50', '--small', '--sides', 64, 128, '--plot', 'curves.png'],
     'evaluation.py': ['--images', 4, '--classes', 3, '--detections', 20],
 }
-PEERS = {'evaluation.py': ('pycocotools', 'faster-coco-eval')}
+PEERS = {'evaluation.py': ('pycocotools', 'faster-coco-eval'), 'linear.py': ('torch', 'ours')}
 
 
 @pytest.mark.slow
@@ -70,8 +71,10 @@ def test_products_are_kept_with_those_of_the_backward_pass() -> None:
 @pytest.mark.slow
 def test_each_run_has_its_limit(tmp_path: Path) -> None:
     words = ['detr_r50', '--small', '--size', 64, 96, '--threads', 1, '--repeats', 2]
-    printed = run_python(BENCHMARKS / 'limit.py', *words, '--json', 'out.json', cwd=tmp_path)
+    words += ['--json', 'out.json', '--profile']
+    printed = run_python(BENCHMARKS / 'limit.py', *words, cwd=tmp_path)
     rows = json.loads((tmp_path / 'out.json').read_text())
+    assert printed.count('convolution') >= 3, 'the operators are listed, those of the gradients too'
     assert [row['case'].split(',')[0] for row in rows] == ['inference', 'training']
     assert all(row['products'] > 0 and row['seconds'] > 0 for row in rows)
     assert all(row['case'] in printed for row in rows)

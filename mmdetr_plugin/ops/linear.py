@@ -53,6 +53,7 @@ def _only_numbers(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and type(x) is Tensor
         and type(weight) in (Tensor, nn.Parameter)
+        and weight.is_contiguous()  # oneDNN takes a thousand times as long for columns of a matrix
         and not torch.is_autocast_enabled('cpu')
         and bool(torch.backends.mkldnn.enabled)
         and not torch.compiler.is_compiling()
