@@ -7,6 +7,8 @@ import os
 for library in ('OMP', 'NUMBA'):
     os.environ.setdefault(f'{library}_NUM_THREADS', '1')
 
+import ctypes  # noqa: E402
+import gc  # noqa: E402
 from collections import OrderedDict  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
@@ -21,6 +23,16 @@ def no_scope_from_other_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DefaultScope, '_instance_dict', OrderedDict())
         yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def memory_is_given_back() -> Iterator[None]:
+    """Else the process keeps as much as its largest model needed: runners ask the C library for it."""
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import distributions
 from typing import Any
 
@@ -87,7 +87,7 @@ def first_of_equals(scores: Tensor, number: int) -> Tensor:
     return scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
 
 
-@cache
+@lru_cache(maxsize=4)  # those of full size need gigabytes
 def pair(case: str, small: bool) -> tuple[nn.Module, nn.Module]:
     name, _, large = case.partition(', ')
     if name == 'dino_r50_mmdet' and any(distributions(name='onedl-mmdetection')):

@@ -24,7 +24,7 @@ LEAST = 2**23
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` that may be followed by a ReLU: (..., C) -> (..., D)."""
+    """``nn.Linear`` that may be followed by a ReLU: (..., C) -> (..., D). Its hooks see the end."""
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         return linear(x, self.weight, self.bias, relu)
