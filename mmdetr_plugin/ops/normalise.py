@@ -178,6 +178,11 @@ def _flat(x: Tensor) -> np.ndarray:
     return x.contiguous().view(-1).numpy()
 
 
+def _numbers(parameter: Tensor) -> np.ndarray:
+    """A copy: FSDP frees the memory of parameters, and torch cannot free what numpy shares."""
+    return parameter.detach().clone().numpy()
+
+
 def _empty(shape: Sequence[int], width: int) -> Tensor:
     """A map of the size of one of ``shape`` (B, C, H, W), with ``width`` channels.
 
@@ -196,7 +201,7 @@ def _table(norm: Any, x: np.ndarray, layout: Layout) -> np.ndarray:
     layout.run(kernels.statistics, tuple(layout), x, totals)
     table = np.empty(3 * layout.width, x.dtype)
     running = norm.running_mean.numpy(), norm.running_var.numpy()
-    weight = norm.weight.detach().numpy()
+    weight = _numbers(norm.weight)
     kernels.finish_statistics(
         tuple(layout), totals, norm.eps, norm.momentum, weight, running, table
     )
@@ -261,14 +266,14 @@ class _Sum(torch.autograd.Function):
     ) -> Tensor:
         layout = _layout(x.shape, x.shape[1])
         table = _table(norms[0], _flat(x), layout)
-        low, second, other_table = bias.detach().numpy(), None, None
+        low, second, other_table = _numbers(bias), None, None
         if other is not None:
             second = _flat(other)
             if other_bias is None:
                 other_table = _neutral(layout.width)
             else:
                 other_table = _table(norms[1], second, layout)
-                low = low + other_bias.detach().numpy()
+                low = low + _numbers(other_bias)
         out = _computed(code, layout, x, table, second, other_table, low)
         ctx.save_for_backward(x, other)
         ctx.code, ctx.layout, ctx.normed = code, layout, len(norms)
@@ -313,7 +318,7 @@ class _Parts(torch.autograd.Function):
         ctx.code, ctx.parts, outs, place = code, [], [], 0
         for norm, bias in zip(norms, affine[1::2], strict=True):
             layout = _layout(x.shape, norm.num_features, place)
-            table, low = _table(norm, _flat(x), layout), bias.detach().numpy()
+            table, low = _table(norm, _flat(x), layout), _numbers(bias)
             outs.append(_computed(code, layout, x, table, None, None, low))
             ctx.parts.append((layout, table, low))
             place += layout.width
@@ -345,7 +350,7 @@ class _Max(torch.autograd.Function):
         batch, width, *sides = x.shape
         pooled = batch, width, *((side + 1) // 2 for side in sides)
         ctx.shape = *sides, *pooled[2:]
-        ctx.table, ctx.low = _table(norm, _flat(x), _layout(x.shape, width)), bias.detach().numpy()
+        ctx.table, ctx.low = _table(norm, _flat(x), _layout(x.shape, width)), _numbers(bias)
         out, chosen, places = (_empty(pooled, width) for _ in range(3))
         made = map(_flat, (out, chosen, places))
         lines = _lines(pooled)
