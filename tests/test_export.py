@@ -157,6 +157,13 @@ def test_the_example_finds_the_same(files: Path) -> None:
     assert Image.open(files / 'found.png').size == (160, 128)
 
 
+def test_the_example_says_what_picture_is_missing(files: Path) -> None:
+    text = run_python(
+        ROOT / 'examples/onnx_inference.py', 'made/detr.onnx', 'no.png', cwd=files, code=2
+    )
+    assert 'image must be a picture that Pillow reads, got no.png' in text
+
+
 def test_the_example_resizes_as_the_pipeline_does(files: Path) -> None:
     namespace: dict = {}
     exec((ROOT / 'examples/onnx_inference.py').read_text(), namespace)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
+import tiny
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from mmdetr_plugin.backbones import DilatedResNet
 from mmdetr_plugin.ops import normalise
 from mmdetr_plugin.ops.fused_blocks import FUSED, fuse_blocks_
+from mmdetr_plugin.ops.linear import Linear
 from mmdetr_plugin.ops.normalise import (
     normalised,
     normalised_max,
@@ -171,6 +173,23 @@ def test_a_resnet_trains_as_mmdets_does(deep_stem: bool) -> None:
         )
 
 
+@pytest.mark.parametrize('others', [0, 1])
+def test_parameters_can_be_freed_between_the_passes(others: int) -> None:
+    """As FSDP does; torch cannot resize memory that numpy shares."""
+    norms, inputs = [norm(16), norm(16, 1)][: 1 + others], maps(1 + others, 16, 4, 5)
+    out = normalised_sum(norms, inputs) if others else normalised(norms[0], *inputs, nn.ReLU())
+    for part in norms:
+        for parameter in part.parameters():
+            assert parameter.untyped_storage().resizable()
+    grads = torch.autograd.grad(out.cos().sum(), [part.bias for part in norms], retain_graph=True)
+    with torch.no_grad():
+        for part in norms:
+            part.bias.zero_()
+            part.weight.zero_()
+    again = torch.autograd.grad(out.cos().sum(), [part.bias for part in norms])
+    assert all(map(torch.equal, grads, again))
+
+
 def test_fusing_keeps_names_and_evaluation() -> None:
     plain = Bottleneck(32, 16, downsample=nn.Conv2d(32, 64, 1)).eval()
     fused = copy.deepcopy(plain)
@@ -180,6 +199,12 @@ def test_fusing_keeps_names_and_evaluation() -> None:
     (x,) = maps(1, 32, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(fused(x), plain(x), rtol=0, atol=1e-5)
+
+
+def test_linear_layers_of_mmdets_backbones_are_ours() -> None:
+    backbone = tiny.build('dino_swin_l').backbone
+    attention = [part for name, part in backbone.named_modules() if name.endswith(('qkv', 'proj'))]
+    assert attention and all(type(part) is Linear for part in attention)
 
 
 @pytest.mark.parametrize(

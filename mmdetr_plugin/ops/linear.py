@@ -1,7 +1,7 @@
 """Linear layers, computed by oneDNN on the CPU, with a ReLU after them in the same pass.
 
-torch computes products of matrices with MKL, which does not use the widest vectors of processors that
-are not Intel's. oneDNN, which computes torch's convolutions, does.
+torch computes products of matrices with MKL. On AMD processors with AVX-512 oneDNN, which computes
+torch's convolutions, is nearly twice as fast (tools/benchmarks/linear.py).
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ FUSED = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 """oneDNN's product with bias and activation, which ``torch.compile`` uses on the CPU; it has no
 gradient. None = this build of torch has no oneDNN."""
 WIDE = torch.backends.cpu.get_cpu_capability().startswith('AVX512')
-"""With narrower vectors MKL is about as fast as oneDNN."""
+"""With narrower vectors oneDNN trains no faster than MKL (``ONEDNN_MAX_CPU_ISA=AVX2`` shows it)."""
 LEAST = 2**23
 """Multiplications for which the detour over a convolution pays."""
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` that may be followed by a ReLU: (..., C) -> (..., D). Its hooks see the end."""
+    """``nn.Linear`` that may be followed by a ReLU: (..., C) -> (..., D).
+
+    Hooks of the layer see the output after the ReLU.
+    """
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         return linear(x, self.weight, self.bias, relu)
